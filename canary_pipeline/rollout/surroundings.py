@@ -1,0 +1,31 @@
+"""What a step needs besides its plan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from canary_pipeline.rollout.clock import Clock, SystemClock
+from canary_pipeline.rollout.credentials import Redactor
+from canary_pipeline.rollout.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a step writes, who it is, and how it tells.
+
+    Attributes:
+        evidence: The rollout's folder.
+        attempt: Which attempt at the rollout this is, from 1.
+        run_id: The Dagster run of this attempt.
+        redactor: Keeps the token out of what is written.
+        say: Takes one line for the log book.
+        check_owner: Raises when the process that owns this rollout is gone.
+        clock: Time.
+    """
+
+    evidence: Evidence
+    attempt: int
+    run_id: str
+    redactor: Redactor
+    say: Callable[[str], None] = lambda _line: None
+    check_owner: Callable[[], None] = lambda: None
+    clock: Clock = field(default_factory=SystemClock)
