@@ -1,0 +1,149 @@
+"""The executor of a rollout: holds the environment while the steps run, and sees to the decision.
+
+Steps run in processes forked from a server that has imported everything they need. Around that,
+in the process that outlives them all, the rollout is claimed, and concluded if its run is
+stopped or crashes, so that there is a written decision whatever happens to a step.
+"""
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import dagster as dg
+from dagster._core.execution.context.system import PlanOrchestrationContext
+from dagster._core.execution.plan.plan import ExecutionPlan
+from dagster._core.execution.retries import RetryMode
+
+from canary_pipeline.orchestration.runs import conclude
+from canary_pipeline.orchestration.step import Rollout
+from canary_pipeline.rollout.claim import Claim
+from canary_pipeline.rollout.clock import SystemClock, rfc3339
+
+PRELOADED_MODULES = (
+    "dagster",
+    "dagster._cli",
+    "dagster._core.executor.multiprocess",
+    "dagster._core.launcher",
+    "dagster._core.run_coordinator",
+    "dagster._core.storage.base_storage",
+    "dagster._core.storage.legacy_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage",
+    "alembic",
+    "sqlalchemy.dialects.sqlite",
+    "upath",
+    "pandas",
+    "requests",
+    "canary_pipeline.definitions",
+)
+"""What every step's process would otherwise import for itself, which took most of its time."""
+
+
+class RolloutNotAllowedError(Exception):
+    """A run would have ended green although no summary says `allow`."""
+
+
+def rollout_executor(rollout: Rollout) -> dg.ExecutorDefinition:
+    """The executor for one environment's rollouts; a launch has nothing to choose of it."""
+
+    @dg.executor(
+        name=f"{rollout.environment.name}_rollout",
+        config_schema={},
+        requirements=dg.multiple_process_executor_requirements(),
+    )
+    def executor(context: dg.InitExecutorContext) -> dg.Executor:
+        """Gates in parallel, then cohorts in order; one rollout of the environment at a time."""
+        return RolloutExecutor(rollout, _forkserver_executor(context, rollout))
+
+    return executor
+
+
+def _forkserver_executor(context: dg.InitExecutorContext, rollout: Rollout) -> dg.Executor:
+    create: Callable[[dg.InitExecutorContext], dg.Executor] | None
+    create = dg.multiprocess_executor.executor_creation_fn
+    if create is None:
+        raise TypeError("dagster's multiprocess executor cannot be created")
+    return create(
+        context._replace(
+            executor_config={
+                "max_concurrent": max(len(rollout.environment.gates), 1),
+                "retries": {"disabled": {}},
+                "start_method": {"forkserver": {"preload_modules": list(PRELOADED_MODULES)}},
+            }
+        )
+    )
+
+
+class RolloutExecutor(dg.Executor):
+    """Runs the steps by another executor, as one rollout."""
+
+    def __init__(self, rollout: Rollout, steps: dg.Executor) -> None:
+        """Wrap the executor that runs the steps."""
+        self._rollout = rollout
+        self._steps = steps
+
+    @property
+    def retries(self) -> RetryMode:
+        """Whether steps are tried again; they are not, an outcome is data."""
+        return self._steps.retries
+
+    def execute(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
+        """Run the steps while holding the environment, and see that there is a decision."""
+        run, instance = plan_context.dagster_run, plan_context.instance
+        holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
+        a_step_failed = False
+        with Claim(self._rollout.environment.name, holder), _signals() as received:
+            try:
+                for event in self._steps.execute(plan_context, execution_plan):
+                    a_step_failed = a_step_failed or event.is_step_failure
+                    yield event
+            except GeneratorExit:
+                raise
+            except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
+                conclude(instance, run, "aborted", _by_whom(instance, run, received()))
+                raise
+            except BaseException as error:
+                conclude(instance, run, "crashed", f"{type(error).__name__} while steps ran")
+                raise
+            decision = conclude(instance, run, "crashed", "a step failed")
+        if decision != "allow" and not a_step_failed:
+            raise RolloutNotAllowedError("the run ended without a summary that says allow")
+
+
+def _by_whom(instance: dg.DagsterInstance, run: dg.DagsterRun, signals: Sequence[str]) -> str:
+    current = instance.get_run_by_id(run.run_id)
+    if current is not None and current.status == dg.DagsterRunStatus.CANCELING:
+        return "terminated through Dagster"
+    return f"stopped by {' and '.join(signals)}" if signals else "interrupted"
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], list[str]]]:
+    """Note which signals arrive, whoever handles them (Dagster does, and changes handlers)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield list
+        return
+    reading, writing = socket.socketpair()
+    reading.setblocking(False)  # noqa: FBT003
+    writing.setblocking(False)  # noqa: FBT003
+    before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+
+    def received() -> list[str]:
+        try:
+            numbers = sorted(set(reading.recv(4096)) & {signal.SIGINT, signal.SIGTERM})
+        except BlockingIOError:
+            return []
+        return [signal.Signals(number).name for number in numbers]
+
+    try:
+        yield received
+    finally:
+        signal.set_wakeup_fd(before)
+        reading.close()
+        writing.close()

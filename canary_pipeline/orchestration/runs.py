@@ -1,0 +1,83 @@
+"""Which rollout a Dagster run works on, and who launched it."""
+
+import getpass
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.clock import SystemClock
+from canary_pipeline.rollout.evidence import Evidence, NotARolloutError
+from canary_pipeline.rollout.records import AttemptOutcome
+
+ROLLOUT_TAG = "canary/rollout"
+ENVIRONMENT_TAG = "canary/environment"
+DECISION_TAG = "canary/decision"
+LAUNCHED_BY_TAG = "canary/launched-by"
+
+FOLDER_VARIABLE = "CANARY_PIPELINE_ROLLOUT"
+"""Set by `canary-rollout` for the run that it executes: the folder it opened or goes on with."""
+
+
+def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
+    """The rollout that a run works on, or None where it has none yet.
+
+    The run's tag only says where to look: tags can be written by whoever launches a run, so the
+    folder itself must know the run, or the run that this one goes on from. A re-execution of
+    all steps is a new rollout.
+    """
+    commanded = os.environ.get(FOLDER_VARIABLE)
+    if commanded:
+        return Evidence(Path(commanded))
+    current = instance.get_run_by_id(run.run_id) or run
+    tag = current.tags.get(ROLLOUT_TAG)
+    if not tag:
+        return None
+    evidence = Evidence(Path(tag))
+    try:
+        known = evidence.header().run_ids
+    except NotARolloutError:
+        return None
+    goes_on = run.step_keys_to_execute is not None and run.root_run_id in known
+    return evidence if run.run_id in known or goes_on else None
+
+
+def conclude(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, outcome: AttemptOutcome, detail: str
+) -> str | None:
+    """Write the decision of an attempt whose summary step did not; return what is decided."""
+    evidence = rollout_of(instance, run)
+    if evidence is None:
+        return None
+    ours = [attempt for attempt in evidence.header().attempts if attempt.run_id == run.run_id]
+    if ours and (ours[-1].outcome is None or outcome == "aborted"):
+        where = _where(evidence)
+        attempts.end(evidence, run.run_id, outcome, f"{detail}{where}", SystemClock())
+    decision = attempts.written_decision(evidence)
+    instance.add_run_tags(run.run_id, {DECISION_TAG: decision or "none"})
+    return decision
+
+
+def _where(evidence: Evidence) -> str:
+    steps = [f"{state.step} ({state.phase})" for state in evidence.all_in_flight()]
+    return f", at {', '.join(steps)}" if steps else ""
+
+
+def launched_by(run: dg.DagsterRun) -> str:
+    """Who or what launched a run, in words that hold nothing private."""
+    user = _user()
+    if run.tags.get(LAUNCHED_BY_TAG) == "canary-rollout":
+        return f"canary-rollout, {user}"
+    if "dagster/schedule_name" in run.tags:
+        return f"schedule {run.tags['dagster/schedule_name']}"
+    if run.tags.get("dagster/from_ui") == "true":
+        return f"Dagster UI, served by {user}"
+    return f"Dagster, {user}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,164 @@
+"""The way from a Dagster step into the core: settings, folder, attempt, surroundings."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from canary_pipeline.orchestration.resource import RolloutResource
+from canary_pipeline.orchestration.runs import (
+    ENVIRONMENT_TAG,
+    ROLLOUT_TAG,
+    conclude,
+    launched_by,
+    rollout_of,
+)
+from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.claim import Claim, last_holder
+from canary_pipeline.rollout.clock import SystemClock
+from canary_pipeline.rollout.control_plane import ControlPlane
+from canary_pipeline.rollout.credentials import Redactor
+from canary_pipeline.rollout.evidence import Evidence
+from canary_pipeline.rollout.plan import Environment, Plan
+from canary_pipeline.rollout.records import Attempt
+from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.settings import Settings, resolve
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """What the definitions of one rollout are built from.
+
+    Attributes:
+        environment: What is rolled out to.
+        cohorts: The declared cohorts, which the graph has a step for each.
+        soak_seconds: The soak that a launch finds filled in.
+    """
+
+    environment: Environment
+    cohorts: tuple[int, ...]
+    soak_seconds: int
+
+    def asset_key(self, name: str) -> dg.AssetKey:
+        """The key of one of the rollout's assets."""
+        return dg.AssetKey([self.environment.asset_group, name])
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a rollout that is under way, as the core wants it."""
+
+    plan: Plan
+    attempt: Attempt
+    around: Surroundings
+    control_plane: ControlPlane
+
+    @property
+    def evidence(self) -> Evidence:
+        """The rollout's folder."""
+        return self.around.evidence
+
+
+class OwnerGoneError(Exception):
+    """The process that ran this rollout is gone, so this step of it must not go on."""
+
+
+def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = False) -> Step:
+    """Enter the rollout that this step's run works on.
+
+    Args:
+        context: The step's context.
+        rollout: What the definitions were built from.
+        opens: Whether this step may start a new rollout.
+
+    Raises:
+        dagster.Failure: When the run cannot be a rollout, with a message for people.
+    """
+    _require_summary(context, rollout)
+    resource: RolloutResource = context.resources.rollout
+    try:
+        settings = resolve(
+            rollout.environment,
+            os.environ,
+            launch=resource.launch_config(),
+            declared=rollout.cohorts,
+        )
+        check_owner = _watch_over(context, rollout, resource)
+        evidence = _folder(context, settings, opens=opens)
+        attempt = attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
+        plan = attempts.settled_plan(settings.plan, evidence.header())
+    except Exception as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    return Step(
+        plan,
+        attempt,
+        Surroundings(
+            evidence=evidence,
+            attempt=attempt.attempt,
+            run_id=context.run_id,
+            redactor=Redactor(settings.token),
+            say=context.log.info,
+            check_owner=check_owner,
+        ),
+        ControlPlane(plan.endpoints, settings.token, plan.http_timeout_seconds),
+    )
+
+
+def _require_summary(context: dg.OpExecutionContext, rollout: Rollout) -> None:
+    """Refuse a run without the summary: it could be green without an `allow`."""
+    summary = rollout.asset_key("summary").to_python_identifier()
+    steps = context.run.step_keys_to_execute
+    planned = summary in {node.name for node in context.job_def.nodes}
+    if not planned or (steps is not None and summary not in steps):
+        raise dg.Failure(
+            "a rollout is all of its assets: launch the job "
+            f"{rollout.environment.job_name}, or re-execute a run of it 'from selected' or "
+            "'from failure', so that the summary is part of the run",
+            allow_retries=False,
+        )
+
+
+def _folder(context: dg.OpExecutionContext, settings: Settings, *, opens: bool) -> Evidence:
+    evidence = rollout_of(context.instance, context.run)
+    if evidence is None and not opens:
+        raise dg.Failure("this run works on no rollout; launch the job as a whole")
+    if evidence is None:
+        versions = {"dagster": dg.__version__}
+        evidence = attempts.open_rollout(
+            settings.plan, settings.output_dir, versions, SystemClock()
+        )
+    if opens:
+        attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
+        tags = {
+            ROLLOUT_TAG: str(evidence.folder),
+            ENVIRONMENT_TAG: settings.plan.environment.name,
+        }
+        context.instance.add_run_tags(context.run_id, tags)
+    return evidence
+
+
+def _watch_over(
+    context: dg.OpExecutionContext, rollout: Rollout, resource: RolloutResource
+) -> Callable[[], None]:
+    """Make sure that this run holds the environment; return the check that it still does.
+
+    The rollout's executor holds it in the process that runs the steps. Where another executor
+    runs them (`execute_in_process`, say) this process takes the claim, until the run's end.
+    """
+    name = rollout.environment.name
+    if last_holder(name).get("run") == context.run_id:
+        return _parent_lives(os.getppid())
+    resource.at_teardown.enter_context(Claim(name, {"run": context.run_id}))
+    resource.at_teardown.callback(
+        conclude, context.instance, context.run, "crashed", "a step failed"
+    )
+    return lambda: None
+
+
+def _parent_lives(parent: int) -> Callable[[], None]:
+    def check() -> None:
+        if os.getppid() != parent:
+            raise OwnerGoneError("the process that ran this rollout is gone")
+
+    return check

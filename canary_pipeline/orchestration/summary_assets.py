@@ -1,0 +1,94 @@
+"""The first asset and the last: the rollout's opening, and the summary that decides."""
+
+import dagster as dg
+
+from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata
+from canary_pipeline.orchestration.runs import DECISION_TAG
+from canary_pipeline.orchestration.step import Rollout, enter
+from canary_pipeline.rollout.attempts import end
+from canary_pipeline.rollout.cohorts import snapshots
+from canary_pipeline.rollout.decision import Decision
+from canary_pipeline.rollout.evidence import ENV_SEQUENCE, SUMMARY
+
+
+def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
+    """The asset `canary_env_sequence`, whose step opens the rollout's folder."""
+
+    @dg.asset(
+        key=rollout.asset_key("canary_env_sequence"),
+        group_name=rollout.environment.asset_group,
+        description=f"`{ENV_SEQUENCE}`: the variables that make each cohort live, a block each.",
+        required_resource_keys={"rollout"},
+        kinds={"text"},
+    )
+    def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
+        step = enter(context.op_execution_context, rollout, opens=True)
+        context.log.info("rollout folder: %s", step.evidence.folder)
+        snapshots(step.control_plane, step.around, "before")
+        text = step.evidence.read_text(ENV_SEQUENCE) or ""
+        return dg.MaterializeResult(
+            metadata={
+                "variables": dg.MetadataValue.md(f"```sh\n{text.strip()}\n```"),
+                **file_metadata(step.evidence, ENV_SEQUENCE),
+            }
+        )
+
+    return canary_env_sequence
+
+
+def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
+    """The asset `summary`: writes `SUMMARY.md`, and turns the run red unless it says `allow`."""
+    key = rollout.asset_key("summary")
+    upstream = (
+        "canary_env_sequence", "gate_results", "logs", "cohort_results", "runtime_metrics",
+        "control_status",
+    )  # fmt: skip
+
+    @dg.asset(
+        key=key,
+        group_name=rollout.environment.asset_group,
+        description=f"`{SUMMARY}`: the decision that people promote on, its reasons and evidence.",
+        deps=[rollout.asset_key(name) for name in upstream],
+        required_resource_keys={"rollout"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "go_no_go",
+                asset=key,
+                blocking=True,
+                description="The decision is `allow`: every gate passed and no cohort failed.",
+            )
+        ],
+        kinds={"markdown"},
+    )
+    def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
+        step = enter(context.op_execution_context, rollout)
+        decision = end(step.evidence, context.run_id, "finished", None, step.around.clock)
+        context.instance.add_run_tags(context.run_id, {DECISION_TAG: decision.word})
+        for reason in decision.reasons:
+            context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
+        context.log.info("decision: %s; %s", decision.word, step.evidence.folder / SUMMARY)
+        return dg.MaterializeResult(
+            metadata={
+                "summary": dg.MetadataValue.md(step.evidence.read_text(SUMMARY) or ""),
+                "decision": dg.MetadataValue.text(decision.word),
+                "allowed": dg.MetadataValue.int(int(decision.allowed)),
+                "reasons": dg.MetadataValue.int(len(decision.reasons)),
+                **file_metadata(step.evidence, SUMMARY),
+            },
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="go_no_go",
+                    passed=decision.allowed,
+                    description=_verdict(decision),
+                    metadata=check_metadata(step.evidence, SUMMARY),
+                )
+            ],
+        )
+
+    return summary
+
+
+def _verdict(decision: Decision) -> str:
+    if decision.allowed:
+        return "allow: every gate passed, and no cohort's probe failed."
+    return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."
