@@ -1,0 +1,134 @@
+"""The command `canary-rollout`."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import click
+
+from canary_pipeline.exits import CommandError, Exit
+from canary_pipeline.rollout.attempts import RolloutMismatchError, settled_plan
+from canary_pipeline.rollout.evidence import NotARolloutError
+from canary_pipeline.settings import LaunchConfig, SettingError, resolve, settings_table
+from canary_pipeline.staging import STAGING
+
+PROBE_SETTINGS = (
+    "control_base_url", "auth_token", "runtime_metrics_url", "control_status_url",
+)  # fmt: skip
+"""What a rollout never writes down, and so must be told again when it goes on."""
+
+_Command = Callable[..., Any]
+
+
+def settings_flags(*names: str) -> Callable[[_Command], _Command]:
+    """Give a command the flags of these settings; all settings by default."""
+
+    def decorate(command: _Command) -> _Command:
+        for setting in reversed(settings_table(STAGING).values()):
+            if setting.flag is None or (names and setting.name not in names):
+                continue
+            variable = f"  [{setting.variable}]" if setting.variable else ""
+            help_text = f"{setting.help}{variable}"
+            command = click.option(setting.flag, setting.name, help=help_text)(command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="canary-pipeline")
+def main() -> None:
+    """Staged canary rollouts with gates, cohorts, evidence, and a written go or no-go.
+
+    Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+@main.command()
+@settings_flags()
+@click.option(
+    "--skip-gates", is_flag=True, help="Dry run: no gate runs, and the decision is block."
+)
+def run(skip_gates: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes by name
+    """Roll out to staging: gates, then cohorts with soaks, then a decision."""
+    with _answers():
+        launch = LaunchConfig(skip_gates=skip_gates)
+        settings = resolve(STAGING, os.environ, flags, launch)
+        _adopt(flags)
+        from canary_pipeline.launching import roll_out  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(roll_out(settings))
+
+
+@main.command()
+@click.argument("rollout", metavar="FOLDER|RUN_ID")
+@settings_flags(*PROBE_SETTINGS)
+def resume(rollout: str, **flags: str | None) -> None:
+    """Go on with a rollout that was killed, aborted or blocked, where it stopped."""
+    with _answers():
+        from canary_pipeline import launching  # noqa: PLC0415 - keeps --help fast
+
+        evidence = launching.find_rollout(rollout)
+        recorded = launching.recorded_settings(evidence, STAGING)
+        settings = resolve(STAGING, {**os.environ, **recorded}, flags)
+        settled_plan(settings.plan, evidence.header())
+        _adopt(flags)
+        os.environ.update(recorded)
+        sys.exit(launching.go_on(evidence, STAGING))
+
+
+def _adopt(flags: Mapping[str, str | None]) -> None:
+    """Turn the flags into variables, which every process of this rollout inherits.
+
+    With a token among them the command starts itself again, so that `ps` does not show it.
+    """
+    table = settings_table(STAGING)
+    given = {name: value for name, value in flags.items() if value is not None}
+    environment = dict(os.environ)
+    for name, value in given.items():
+        variable = table[name].variable
+        if variable is not None:
+            environment[variable] = value
+    if "auth_token" in given:
+        environment.pop(table["auth_token_file"].variable or "", None)
+        arguments = without_flag(sys.orig_argv[1:], "--auth-token")
+        os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606
+    os.environ.update(environment)
+
+
+def without_flag(arguments: Sequence[str], flag: str) -> list[str]:
+    """The arguments without a flag and its value, in either way of writing it."""
+    kept: list[str] = []
+    skip_value = False
+    for argument in arguments:
+        if skip_value:
+            skip_value = False
+        elif argument == flag:
+            skip_value = True
+        elif not argument.startswith(f"{flag}="):
+            kept.append(argument)
+    return kept
+
+
+@contextmanager
+def _answers() -> Iterator[None]:
+    """Turn what can go wrong into one line and an exit code."""
+    try:
+        yield
+    except SettingError as error:
+        _fail(Exit.BAD_INPUT, error)
+    except (NotARolloutError, RolloutMismatchError) as error:
+        _fail(Exit.BAD_INPUT, error)
+    except CommandError as error:
+        _fail(error.code, error)
+    except KeyboardInterrupt:
+        _fail(Exit.NO_DECISION, "interrupted")
+
+
+def _fail(code: Exit, message: object) -> NoReturn:
+    print(f"canary-rollout: {message}", file=sys.stderr)
+    sys.exit(code)

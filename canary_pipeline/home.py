@@ -1,0 +1,45 @@
+"""Where the commands keep their Dagster instance, and with it the history of rollouts."""
+
+import os
+from importlib import resources
+from pathlib import Path
+
+VARIABLE = "DAGSTER_HOME"
+
+
+def default_home() -> Path:
+    """The instance's folder where nobody sets `DAGSTER_HOME`: one for each user."""
+    import platformdirs  # noqa: PLC0415 - not needed where DAGSTER_HOME is set
+
+    return platformdirs.user_state_path("canary-pipeline") / "dagster"
+
+
+def use_home() -> Path:
+    """Make sure that `DAGSTER_HOME` names an instance that is ready, and return its folder.
+
+    Two commands that start at once on a new machine wait for each other here: Dagster's own
+    set-up of a new folder is not made for two.
+
+    Raises:
+        OSError: When the folder cannot be made or written.
+    """
+    home = Path(os.environ.get(VARIABLE) or default_home()).absolute()
+    home.mkdir(parents=True, exist_ok=True)
+    os.environ[VARIABLE] = str(home)
+    from filelock import FileLock  # noqa: PLC0415 - keeps --help fast
+
+    with FileLock(home / ".canary-pipeline.lock"):
+        configuration = home / "dagster.yaml"
+        if not configuration.exists():
+            text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
+            configuration.write_text(text, encoding="utf-8")
+        _set_up_storage()
+    return home
+
+
+def _set_up_storage() -> None:
+    import dagster as dg  # noqa: PLC0415 - keeps --help fast
+
+    with dg.DagsterInstance.get() as instance:
+        instance.get_runs(limit=1)
+        instance.get_asset_keys(limit=1)
