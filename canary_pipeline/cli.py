@@ -81,6 +81,41 @@ def resume(rollout: str, **flags: str | None) -> None:
         sys.exit(launching.go_on(evidence, STAGING))
 
 
+@main.command()
+@click.option("--fault", metavar="NAME", help="Let the stand-in misbehave; 'list' shows how.")
+@settings_flags("cohorts", "soak_seconds", "output_dir")
+def demo(fault: str | None, **flags: str | None) -> None:
+    """Roll out to a local stand-in for staging, with nothing configured."""
+    from canary_pipeline import demo as demonstration  # noqa: PLC0415 - keeps --help fast
+    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415
+
+    if fault == "list":
+        for name, description in FAULTS.items():
+            print(f"{name:15} {description}")
+        return
+    with _answers():
+        if fault is not None and fault not in FAULTS:
+            raise SettingError("--fault", repr(fault), ", ".join(FAULTS))
+        resolve(STAGING, {}, flags)
+        demonstration.announce(fault)
+        with demonstration.stand_in_environment(fault):
+            _adopt(flags)
+            settings = resolve(STAGING, os.environ, flags)
+            from canary_pipeline.launching import roll_out  # noqa: PLC0415 - keeps --help fast
+
+            sys.exit(roll_out(settings, may_resume=False))
+
+
+@main.command()
+@click.option("--port", default=3000, show_default=True, help="Where the UI is served.")
+def dev(port: int) -> None:
+    """Open the Dagster UI with the stand-in behind it."""
+    with _answers():
+        from canary_pipeline.demo import serve_ui  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(serve_ui(port))
+
+
 def _adopt(flags: Mapping[str, str | None]) -> None:
     """Turn the flags into variables, which every process of this rollout inherits.
 

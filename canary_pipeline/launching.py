@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
-def roll_out(settings: Settings) -> Exit:
+def roll_out(settings: Settings, *, may_resume: bool = True) -> Exit:
     """Start a new rollout and follow it to its decision.
+
+    Args:
+        settings: What to do.
+        may_resume: Whether its staging will still be there to go on with.
 
     Raises:
         CommandError: When it cannot start.
@@ -34,7 +38,10 @@ def roll_out(settings: Settings) -> Exit:
     with _holding(plan.environment):
         evidence = _opened(settings)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        return _run_job(evidence, plan.environment, skip_gates=plan.skip_gates)
+        code = _run_job(evidence, plan.environment, skip_gates=plan.skip_gates)
+    if code != Exit.ALLOW and may_resume and not plan.skip_gates:
+        print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
+    return code
 
 
 def _opened(settings: Settings) -> Evidence:
@@ -164,8 +171,6 @@ def _answer(evidence: Evidence, aborted: bool, succeeded: bool) -> Exit:  # noqa
         print(f"blocks: {reason.text} (evidence: {evidence.folder / reason.evidence})")
     print(f"summary: {evidence.folder / SUMMARY}")
     print(f"Decision: {decided}")
-    if decided == "block" and not record.header.skip_gates:
-        print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     if aborted:
         return Exit.NO_DECISION
     if decided == "allow":

@@ -66,7 +66,8 @@ def _step(
     if row is None:
         return StepProgress(name, "waiting")
     detail = cohort_detail(row) if isinstance(row, CohortRow) else row.detail or ""
-    return StepProgress(name, row.status, f"{detail} in {row.duration_seconds:.1f} s".strip())
+    took = f"in {row.duration_seconds:.1f} s" if row.duration_seconds else ""
+    return StepProgress(name, row.status, ", ".join(part for part in (detail, took) if part))
 
 
 def _moving(name: str, state: InFlight, now: datetime) -> StepProgress:

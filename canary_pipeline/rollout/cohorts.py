@@ -67,19 +67,21 @@ def _blocked_by(record: Record, percent: int) -> str | None:
 
 
 def _promote(cohort: Cohort) -> CohortRow:
-    started = cohort.around.clock.monotonic()
+    clock = cohort.around.clock
+    started, earlier_seconds = clock.monotonic(), 0.0
     interrupted = cohort.around.evidence.in_flight(cohort.step)
     if interrupted and interrupted.probe and interrupted.soak_ends_at:
+        since = datetime.fromisoformat(interrupted.probe.probed_at or interrupted.started_at)
+        earlier_seconds = max((clock.now() - since).total_seconds(), 0)
         row = _soak(cohort, interrupted.probe, datetime.fromisoformat(interrupted.soak_ends_at))
     else:
         _note_phase(cohort, "probe")
         take_snapshots(cohort, f"before_{cohort.percent}")
         row = _probe(cohort) if cohort.plan.probes_are_live else _not_probed(cohort)
         if row.status == "passed":
-            now = cohort.around.clock.now()
-            row = _soak(cohort, row, now + timedelta(seconds=cohort.plan.soak_seconds))
+            row = _soak(cohort, row, clock.now() + timedelta(seconds=cohort.plan.soak_seconds))
     take_snapshots(cohort, f"after_{cohort.percent}")
-    seconds = cohort.around.clock.monotonic() - started
+    seconds = earlier_seconds + clock.monotonic() - started
     return row.model_copy(update={"duration_seconds": round(seconds, 3)})
 
 

@@ -1,0 +1,40 @@
+# One command for each habit. Every target makes the virtual environment itself.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+READY := $(VENV)/.ready
+
+.PHONY: help demo dev test check format clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## Roll out to a local stand-in for staging, and show the summary
+	$(VENV)/bin/canary-rollout demo
+
+dev: $(READY) ## Open the Dagster UI with the stand-in behind it
+	$(VENV)/bin/canary-rollout dev
+
+test: $(READY) ## Run the tests
+	$(VENV)/bin/pytest
+
+check: $(READY) ## Check format, lint, types and definitions
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/dagster definitions validate --log-level warning
+
+format: $(READY) ## Format the code
+	$(VENV)/bin/ruff format
+	$(VENV)/bin/ruff check --fix
+
+clean: ## Remove the virtual environment and what tools left
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,33 @@
+"""The ways in which the stand-in can misbehave, so that people see what a rollout makes of it."""
+
+import os
+from collections.abc import Mapping
+
+VARIABLE = "LOCAL_STAGING_FAULT"
+
+FAULTS: Mapping[str, str] = {
+    "error-at-25": "the control service answers 500 to the probe of cohort 25",
+    "hang": "the control service never answers the probes of cohort 10 and later",
+    "broken-replay": "a reader that resumes from its cursor misses a message",
+    "lost-on-crash": "a message is acknowledged before it is on disk",
+    "open-door": "topics are served to whoever asks, with any token or none",
+    "unhealthy": "the service says of itself that it is not healthy",
+}
+
+
+def fault_in(variables: Mapping[str, str]) -> str | None:
+    """The fault that these variables choose, or None.
+
+    Raises:
+        ValueError: When the name is unknown; the message lists those that are known.
+    """
+    name = variables.get(VARIABLE, "")
+    if name and name not in FAULTS:
+        message = f"{VARIABLE} is {name!r}; accepted: {', '.join(FAULTS)}"
+        raise ValueError(message)
+    return name or None
+
+
+def chosen_fault() -> str | None:
+    """The fault that this process was started with, or None."""
+    return fault_in(os.environ)
