@@ -45,7 +45,8 @@ def main() -> None:
 
     Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` would have SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
 
 
 @main.command()

@@ -40,8 +40,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     """The asset `summary`: writes `SUMMARY.md`, and turns the run red unless it says `allow`."""
     key = rollout.asset_key("summary")
     upstream = (
-        "canary_env_sequence", "gate_results", "logs", "cohort_results", "runtime_metrics",
-        "control_status",
+        "logs", "cohort_results", "runtime_metrics", "control_status",
     )  # fmt: skip
 
     @dg.asset(

@@ -1,0 +1,211 @@
+"""Real parts that whole-rollout tests are made of: a checkout, a staging, and the commands."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from canary_pipeline_tests.fake_staging import FakeStaging
+
+TOKEN = "token-that-must-stay-secret"  # noqa: S105 - what tests search for
+
+GATES = {
+    "spacetime-provision-staging": "provision",
+    "spacetime-replay-resume": "spacetime-replay-resume",
+    "spacetime-chaos": "spacetime-chaos",
+    "sync-security": "sync-security",
+}
+
+PROGRAMS = Path(sys.executable).parent
+
+
+def await_true(condition: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait until a condition holds; return what it returned."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
+    return value
+
+
+@dataclass
+class Checkout:
+    """A checkout whose gates do what a test says."""
+
+    folder: Path
+
+    def gate(self, name: str, script: str) -> None:
+        """Let a gate run this bash script."""
+        (self.folder / "behaviour" / GATES[name]).write_text(script)
+
+    def runs_of(self, name: str) -> int:
+        """How often a gate was started."""
+        file = self.folder / "started" / GATES[name]
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    folder = tmp_path / "check out"
+    for name in ("behaviour", "started", "scripts/spacetime"):
+        (folder / name).mkdir(parents=True)
+    for script, lane in (
+        ("scripts/local-ci.sh", '"$1"'),
+        ("scripts/spacetime/provision-check.sh", "provision"),
+    ):
+        file = folder / script
+        file.write_text(
+            f"#!/usr/bin/env bash\nlane={lane}\n"
+            'echo started >> "started/$lane"\n'
+            '[ ! -f "behaviour/$lane" ] || source "behaviour/$lane"\n'
+        )
+        file.chmod(0o755)
+    return Checkout(folder)
+
+
+@pytest.fixture
+def staging() -> Iterator[FakeStaging]:
+    with FakeStaging.serving(TOKEN) as fake:
+        yield fake
+
+
+@dataclass
+class Result:
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@dataclass
+class Commands:
+    """The project's commands in a world of their own: folder, home, claim, environment."""
+
+    folder: Path
+    environment: dict[str, str]
+    started: list["subprocess.Popen[str]"] = field(default_factory=list)
+
+    def start(
+        self, program: str, *arguments: str, more: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start a program of the project's virtual environment."""
+        process = subprocess.Popen(
+            [PROGRAMS / program, *arguments],
+            cwd=self.folder,
+            env={**self.environment, **(more or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, program: str, *arguments: str, more: Mapping[str, str] | None = None) -> Result:
+        """Run a program to its end."""
+        return self.finish(self.start(program, *arguments, more=more))
+
+    def finish(self, process: "subprocess.Popen[str]") -> Result:
+        """Wait for a program's end."""
+        out, err = process.communicate(timeout=120)
+        return Result(process.returncode, out, err)
+
+    def rollout(self, *arguments: str, more: Mapping[str, str] | None = None) -> Result:
+        """Run `canary-rollout run`."""
+        return self.run("canary-rollout", "run", *arguments, more=more)
+
+    def job(self, config: object = None, more: Mapping[str, str] | None = None) -> Result:
+        """Run `dagster job execute`."""
+        arguments = ["job", "execute", "-m", "canary_pipeline", "-j", "staging_canary_rollout"]
+        if config is not None:
+            file = self.folder / "run.yaml"
+            file.write_text(json.dumps(config))
+            arguments += ["-c", str(file)]
+        return self.run("dagster", *arguments, more=more)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The folders of every rollout so far, oldest first."""
+        return sorted((self.folder / "output/canary/spacetime").glob("staging-*"))
+
+
+@pytest.fixture
+def commands(tmp_path: Path, checkout: Checkout, staging: FakeStaging) -> Iterator[Commands]:
+    """Commands that are configured for the test's own checkout and staging, without soaks."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OA_", "DAGSTER_", "CANARY_", "LOCAL_STAGING_"))
+    }
+    world = Commands(
+        folder,
+        {
+            **kept,
+            "HOME": str(tmp_path / "home"),
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "CANARY_PIPELINE_CLAIM_DIR": str(tmp_path),
+            "OA_STAGING_REPO_ROOT": str(checkout.folder),
+            "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "0",
+            "OA_STAGING_CONTROL_BASE_URL": staging.url,
+            "OA_STAGING_CONTROL_AUTH_TOKEN": TOKEN,
+            "OA_RUNTIME_METRICS_URL": f"{staging.url}/metrics",
+            "OA_CONTROL_STATUS_URL": f"{staging.url}/status",
+        },
+    )
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    yield world
+    for process in world.started:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a file of a rollout."""
+    file = folder / name
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def gate_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `gate-results.jsonl`."""
+    return rows(folder, "gate-results.jsonl")
+
+
+def cohort_rows(folder: Path) -> list[dict[str, Any]]:
+    """The rows of `cohort-results.jsonl`."""
+    return rows(folder, "cohort-results.jsonl")
+
+
+def statuses(folder: Path) -> list[tuple[int, str, str | None]]:
+    """Percent, status and reason of every cohort row."""
+    return [
+        (row["cohort_percent"], row["status"], row.get("reason")) for row in cohort_rows(folder)
+    ]
+
+
+def decision(folder: Path) -> str:
+    """The last line of `SUMMARY.md`."""
+    return (folder / "SUMMARY.md").read_text().splitlines()[-1]
+
+
+def files_with(text: str, *folders: Path) -> Sequence[Path]:
+    """Every file below these folders that holds a text."""
+    return [
+        file
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file() and text.encode() in file.read_bytes()
+    ]
