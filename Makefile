@@ -24,7 +24,7 @@ dev: $(READY) ## Open the Dagster UI with the stand-in behind it
 	$(VENV)/bin/canary-rollout dev
 
 test: $(READY) ## Run the tests
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest --numprocesses 2
 
 check: $(READY) ## Check format, lint, types and definitions
 	$(VENV)/bin/ruff format --check

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from canary_pipeline import forkserver
 from canary_pipeline.exits import CommandError, Exit
 from canary_pipeline.home import use_home
-from canary_pipeline.orchestration.runs import FOLDER_VARIABLE, LAUNCHED_BY_TAG, ROLLOUT_TAG
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.claim import Claim, EnvironmentTakenError
 from canary_pipeline.rollout.clock import SystemClock
@@ -45,11 +45,8 @@ def roll_out(settings: Settings, *, may_resume: bool = True) -> Exit:
 
 
 def _opened(settings: Settings) -> Evidence:
-    import dagster as dg  # noqa: PLC0415 - keeps bad input fast
-
     try:
-        versions = {"dagster": dg.__version__}
-        return attempts.open_rollout(settings.plan, settings.output_dir, versions, SystemClock())
+        return attempts.open_rollout(settings.plan, settings.output_dir, SystemClock())
     except attempts.FolderTakenError as error:
         raise CommandError(Exit.BAD_INPUT, f"--output-dir: {error}") from None
     except OSError as error:
@@ -102,16 +99,25 @@ def _executed(
     evidence: Evidence, environment: Environment, *, skip_gates: bool
 ) -> tuple[bool, bool]:
     """Execute the job; return whether it was aborted, and whether its run succeeded."""
-    os.environ[FOLDER_VARIABLE] = str(evidence.folder)
-    use_home()
-    import dagster as dg  # noqa: PLC0415 - keeps bad input fast
+    os.environ[attempts.FOLDER_VARIABLE] = str(evidence.folder)
+    with _quiet():
+        return _executed_quietly(evidence, environment, skip_gates=skip_gates)
 
-    from canary_pipeline.progress import shown  # noqa: PLC0415 - keeps bad input fast
+
+def _executed_quietly(
+    evidence: Evidence, environment: Environment, *, skip_gates: bool
+) -> tuple[bool, bool]:
+    forkserver.start_early()
+    use_home()
+    import dagster as dg  # noqa: PLC0415 - while the forkserver imports it too
+
+    from canary_pipeline.orchestration.runs import LAUNCHED_BY_TAG, ROLLOUT_TAG  # noqa: PLC0415
+    from canary_pipeline.progress import shown  # noqa: PLC0415
 
     job = dg.build_reconstructable_job(
         "canary_pipeline.launching", "job_definition", reconstructable_args=(environment.job_name,)
     )
-    with dg.DagsterInstance.get() as instance, _quiet(), shown(evidence, sys.stdout):
+    with dg.DagsterInstance.get() as instance, shown(evidence, sys.stdout):
         result = dg.execute_job(
             job,
             instance,
@@ -189,6 +195,8 @@ def find_rollout(name: str) -> Evidence:
         return Evidence(folder)
     use_home()
     import dagster as dg  # noqa: PLC0415 - not needed for a folder
+
+    from canary_pipeline.orchestration.runs import ROLLOUT_TAG  # noqa: PLC0415
 
     with dg.DagsterInstance.get() as instance:
         run = instance.get_run_by_id(name)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
+from canary_pipeline.home import use_home
+from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
+from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.fake_staging import FakeStaging
 
 TOKEN = "token-that-must-stay-secret"  # noqa: S105 - what tests search for
@@ -139,8 +144,20 @@ class Commands:
         return sorted((self.folder / "output/canary/spacetime").glob("staging-*"))
 
 
+@pytest.fixture(scope="session")
+def new_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Dagster instance without history, to copy: making one takes longer than a rollout."""
+    home = tmp_path_factory.mktemp("dagster-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        use_home()
+    return home
+
+
 @pytest.fixture
-def commands(tmp_path: Path, checkout: Checkout, staging: FakeStaging) -> Iterator[Commands]:
+def commands(
+    tmp_path: Path, checkout: Checkout, staging: FakeStaging, new_dagster_home: Path
+) -> Iterator[Commands]:
     """Commands that are configured for the test's own checkout and staging, without soaks."""
     folder = tmp_path / "work"
     folder.mkdir()
@@ -164,13 +181,40 @@ def commands(tmp_path: Path, checkout: Checkout, staging: FakeStaging) -> Iterat
             "OA_CONTROL_STATUS_URL": f"{staging.url}/status",
         },
     )
-    (tmp_path / "dagster").mkdir()
-    (tmp_path / "dagster" / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    shutil.copytree(new_dagster_home, tmp_path / "dagster")
     yield world
     for process in world.started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
+
+
+@dataclass
+class InProcess:
+    """The job, executed in the test's own process: everything is real but the step processes."""
+
+    commands: Commands
+    patch: pytest.MonkeyPatch
+
+    def job(self, config: Mapping[str, object] | None = None, **more: str) -> bool:
+        """Execute the job with this `resources.rollout.config`; return whether its run is green."""
+        for name, value in {**self.commands.environment, **more}.items():
+            self.patch.setenv(name, value)
+        self.patch.chdir(self.commands.folder)
+        definitions = rollout_definitions(STAGING, os.environ)
+        job = definitions.resolve_job_def("staging_canary_rollout")
+        with dg.DagsterInstance.get() as instance:
+            result = job.execute_in_process(
+                run_config={"resources": {"rollout": {"config": dict(config or {})}}},
+                instance=instance,
+                raise_on_error=False,
+            )
+        return result.success
+
+
+@pytest.fixture
+def in_process(commands: Commands, monkeypatch: pytest.MonkeyPatch) -> InProcess:
+    return InProcess(commands, monkeypatch)
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:

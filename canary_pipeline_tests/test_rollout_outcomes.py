@@ -11,6 +11,7 @@ from canary_pipeline_tests.conftest import (
     TOKEN,
     Checkout,
     Commands,
+    InProcess,
     cohort_rows,
     decision,
     files_with,
@@ -107,14 +108,14 @@ def test_a_probe_asks_exactly_what_the_contract_says(
 
 @pytest.mark.parametrize("gate", GATES)
 def test_any_gate_that_fails_blocks_before_the_first_probe(
-    gate: str, commands: Commands, checkout: Checkout, staging: FakeStaging
+    gate: str, in_process: InProcess, checkout: Checkout, staging: FakeStaging
 ) -> None:
     checkout.gate(gate, "exit 1")
 
-    result = commands.rollout("--cohorts", "5,100")
+    green = in_process.job({"cohorts": [5, 100]})
 
-    assert result.code == 1
-    [folder] = commands.folders
+    assert not green
+    [folder] = in_process.commands.folders
     assert decision(folder) == "Decision: block"
     assert f"gate {gate} failed: exit code 1" in (folder / "SUMMARY.md").read_text()
     assert [row["gate"] for row in gate_rows(folder) if row["status"] == "failed"] == [gate]
@@ -159,15 +160,17 @@ PROBE_FAILURES = {
 
 @pytest.mark.parametrize("name", PROBE_FAILURES)
 def test_a_probe_that_fails_stops_the_rollout_at_once(
-    name: str, commands: Commands, staging: FakeStaging
+    name: str, in_process: InProcess, staging: FakeStaging
 ) -> None:
     behaviour, status, reason = PROBE_FAILURES[name]
     staging.probes[25] = behaviour
 
-    result = commands.rollout("--cohorts", "5,25,50,100", "--http-timeout-seconds", "1")
+    green = in_process.job(
+        {"cohorts": [5, 25, 50, 100]}, OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS="1"
+    )
 
-    assert result.code == 1
-    [folder] = commands.folders
+    assert not green
+    [folder] = in_process.commands.folders
     assert decision(folder) == "Decision: block"
     assert statuses(folder) == [
         (5, "passed", None),
@@ -196,27 +199,27 @@ def test_a_control_service_that_refuses_connections_is_a_failed_row(
 
 
 def test_an_endless_body_is_cut_and_passes_with_a_warning(
-    commands: Commands, staging: FakeStaging
+    in_process: InProcess, staging: FakeStaging
 ) -> None:
     staging.probes[5] = endless
 
-    result = commands.rollout("--cohorts", "5")
+    green = in_process.job({"cohorts": [5]})
 
-    assert result.code == 0
-    [folder] = commands.folders
+    assert green
+    [folder] = in_process.commands.folders
     assert (folder / "cohort-5.json").stat().st_size == 1024 * 1024
     assert "cohort-5.json is cut" in (folder / "SUMMARY.md").read_text()
 
 
 def test_a_200_that_is_no_json_object_passes_with_a_warning(
-    commands: Commands, staging: FakeStaging
+    in_process: InProcess, staging: FakeStaging
 ) -> None:
     staging.probes[5] = answer(200, "<h1>log in</h1>", "text/html")
 
-    result = commands.rollout("--cohorts", "5")
+    green = in_process.job({"cohorts": [5]})
 
-    assert result.code == 0
-    [folder] = commands.folders
+    assert green
+    [folder] = in_process.commands.folders
     assert (folder / "cohort-5.json").read_text() == "<h1>log in</h1>"
     assert "not a JSON object" in (folder / "SUMMARY.md").read_text()
     assert decision(folder) == "Decision: allow"
@@ -230,14 +233,12 @@ def test_a_200_that_is_no_json_object_passes_with_a_warning(
     ],
 )
 def test_cohorts_without_probe_config_are_skipped_and_allowed_without_a_soak(
-    unset: str, missing: str, commands: Commands, staging: FakeStaging
+    unset: str, missing: str, in_process: InProcess, staging: FakeStaging
 ) -> None:
-    more = {unset: "", "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "3600"}
+    green = in_process.job({"cohorts": [5, 100], "cohort_soak_seconds": 3600}, **{unset: ""})
 
-    result = commands.rollout("--cohorts", "5,100", more=more)
-
-    assert result.code == 0
-    [folder] = commands.folders
+    assert green
+    [folder] = in_process.commands.folders
     assert statuses(folder) == [
         (percent, "skipped", "missing_control_base_or_token") for percent in (5, 100)
     ]
@@ -272,15 +273,15 @@ def test_without_snapshot_urls_there_are_no_snapshots_but_a_decision(commands: C
 
 
 def test_a_snapshot_that_fails_warns_and_never_blocks(
-    commands: Commands, staging: FakeStaging
+    in_process: InProcess, staging: FakeStaging
 ) -> None:
     staging.snapshots["/metrics"] = answer(500, "no")
     staging.snapshots["/status"] = answer(200, "<html>")
 
-    result = commands.rollout("--cohorts", "5")
+    green = in_process.job({"cohorts": [5]})
 
-    assert result.code == 0
-    [folder] = commands.folders
+    assert green
+    [folder] = in_process.commands.folders
     assert list(folder.glob("runtime_metrics_*")) == []
     assert list(folder.glob("control_status_*")) == []
     summary = (folder / "SUMMARY.md").read_text()

@@ -17,30 +17,11 @@ from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 
+from canary_pipeline.forkserver import PRELOADED_MODULES
 from canary_pipeline.orchestration.runs import conclude
 from canary_pipeline.orchestration.step import Rollout
 from canary_pipeline.rollout.claim import Claim
 from canary_pipeline.rollout.clock import SystemClock, rfc3339
-
-PRELOADED_MODULES = (
-    "dagster",
-    "dagster._cli",
-    "dagster._core.executor.multiprocess",
-    "dagster._core.launcher",
-    "dagster._core.run_coordinator",
-    "dagster._core.storage.base_storage",
-    "dagster._core.storage.legacy_storage",
-    "dagster._core.storage.local_compute_log_manager",
-    "dagster._core.storage.root",
-    "dagster._core.storage.sqlite_storage",
-    "alembic",
-    "sqlalchemy.dialects.sqlite",
-    "upath",
-    "pandas",
-    "requests",
-    "canary_pipeline.definitions",
-)
-"""What every step's process would otherwise import for itself, which took most of its time."""
 
 
 class RolloutNotAllowedError(Exception):

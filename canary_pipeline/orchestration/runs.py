@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.attempts import FOLDER_VARIABLE
 from canary_pipeline.rollout.clock import SystemClock
 from canary_pipeline.rollout.evidence import Evidence, NotARolloutError
 from canary_pipeline.rollout.records import AttemptOutcome
@@ -15,9 +16,6 @@ ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"
 DECISION_TAG = "canary/decision"
 LAUNCHED_BY_TAG = "canary/launched-by"
-
-FOLDER_VARIABLE = "CANARY_PIPELINE_ROLLOUT"
-"""Set by `canary-rollout` for the run that it executes: the folder it opened or goes on with."""
 
 
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:

@@ -124,10 +124,7 @@ def _folder(context: dg.OpExecutionContext, settings: Settings, *, opens: bool) 
     if evidence is None and not opens:
         raise dg.Failure("this run works on no rollout; launch the job as a whole")
     if evidence is None:
-        versions = {"dagster": dg.__version__}
-        evidence = attempts.open_rollout(
-            settings.plan, settings.output_dir, versions, SystemClock()
-        )
+        evidence = attempts.open_rollout(settings.plan, settings.output_dir, SystemClock())
     if opens:
         attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
         tags = {

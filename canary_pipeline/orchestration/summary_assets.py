@@ -61,8 +61,8 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         step = enter(context.op_execution_context, rollout)
-        decision = end(step.evidence, context.run_id, "finished", None, step.around.clock)
-        context.instance.add_run_tags(context.run_id, {DECISION_TAG: decision.word})
+        decision = end(step.evidence, context.run.run_id, "finished", None, step.around.clock)
+        context.instance.add_run_tags(context.run.run_id, {DECISION_TAG: decision.word})
         for reason in decision.reasons:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
         context.log.info("decision: %s; %s", decision.word, step.evidence.folder / SUMMARY)

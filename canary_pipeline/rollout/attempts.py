@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
@@ -18,6 +17,9 @@ from canary_pipeline.rollout.records import Attempt, AttemptOutcome, Header, Pla
 
 OUTPUT_ROOT = Path("output/canary/spacetime")
 
+FOLDER_VARIABLE = "CANARY_PIPELINE_ROLLOUT"
+"""Set by `canary-rollout` for the run that it executes: the folder it opened or goes on with."""
+
 
 class RolloutMismatchError(Exception):
     """A rollout cannot go on with the settings at hand; the message says which differ."""
@@ -27,15 +29,12 @@ class FolderTakenError(Exception):
     """The folder asked for already holds something."""
 
 
-def open_rollout(
-    plan: Plan, output_dir: Path | None, versions: Mapping[str, str], clock: Clock
-) -> Evidence:
+def open_rollout(plan: Plan, output_dir: Path | None, clock: Clock) -> Evidence:
     """Make the folder of a new rollout and write what it is going to be.
 
     Args:
         plan: What the rollout does.
         output_dir: Its folder; by default one named for the moment, below `OUTPUT_ROOT`.
-        versions: Of the components that run it, besides Python and this package.
         clock: Names the folder. Two rollouts of one second get two seconds.
 
     Raises:
@@ -46,7 +45,7 @@ def open_rollout(
         started_at = clock.now()
         folder = output_dir or default_folder(plan, started_at)
         try:
-            evidence = Evidence.create(folder.absolute(), new_header(plan, started_at, versions))
+            evidence = Evidence.create(folder.absolute(), new_header(plan, started_at))
         except FileExistsError:
             if output_dir is not None:
                 message = f"{folder} is not an empty folder; each rollout has a folder of its own"
@@ -62,7 +61,7 @@ def default_folder(plan: Plan, started_at: datetime) -> Path:
     return OUTPUT_ROOT / f"{plan.environment.name}-{started_at:%Y%m%dT%H%M%SZ}"
 
 
-def new_header(plan: Plan, started_at: datetime, versions: Mapping[str, str]) -> Header:
+def new_header(plan: Plan, started_at: datetime) -> Header:
     """What `rollout.json` says of a rollout that nobody has worked on yet."""
     commit, dirty = checkout_state(plan.repo_root)
     urls = plan.endpoints
@@ -85,8 +84,8 @@ def new_header(plan: Plan, started_at: datetime, versions: Mapping[str, str]) ->
         dirty=dirty,
         versions={
             "canary-pipeline": metadata.version("canary-pipeline"),
+            "dagster": metadata.version("dagster"),
             "python": platform.python_version(),
-            **versions,
         },
     )
 

@@ -1,0 +1,33 @@
+"""The process that the processes of steps are forked from, with all they need imported already."""
+
+import multiprocessing
+from multiprocessing import forkserver
+
+PRELOADED_MODULES = (
+    "dagster",
+    "dagster._cli",
+    "dagster._core.executor.multiprocess",
+    "dagster._core.launcher",
+    "dagster._core.run_coordinator",
+    "dagster._core.storage.base_storage",
+    "dagster._core.storage.legacy_storage",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.root",
+    "dagster._core.storage.sqlite_storage",
+    "alembic",
+    "sqlalchemy.dialects.sqlite",
+    "upath",
+    "pandas",
+    "requests",
+    "canary_pipeline.definitions",
+)
+"""What every step's process would otherwise import for itself, which took most of its time."""
+
+
+def start_early() -> None:
+    """Start importing now, on another core, what Dagster would start importing seconds later.
+
+    Steps inherit the environment as it is at this moment.
+    """
+    multiprocessing.get_context("forkserver").set_forkserver_preload(list(PRELOADED_MODULES))
+    forkserver.ensure_running()
