@@ -85,7 +85,7 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
             declared=rollout.cohorts,
         )
         check_owner = _watch_over(context, rollout, resource)
-        evidence = _folder(context, settings, opens=opens)
+        evidence = _folder(context, rollout, settings, opens=opens)
         attempt = attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
         plan = attempts.settled_plan(settings.plan, evidence.header())
     except Exception as error:
@@ -111,18 +111,23 @@ def _require_summary(context: dg.OpExecutionContext, rollout: Rollout) -> None:
     steps = context.run.step_keys_to_execute
     planned = summary in {node.name for node in context.job_def.nodes}
     if not planned or (steps is not None and summary not in steps):
-        raise dg.Failure(
-            "a rollout is all of its assets: launch the job "
-            f"{rollout.environment.job_name}, or re-execute a run of it 'from selected' or "
-            "'from failure', so that the summary is part of the run",
-            allow_retries=False,
-        )
+        raise dg.Failure(_whole(rollout), allow_retries=False)
 
 
-def _folder(context: dg.OpExecutionContext, settings: Settings, *, opens: bool) -> Evidence:
+def _whole(rollout: Rollout) -> str:
+    return (
+        f"a rollout is all of its assets: launch the job {rollout.environment.job_name}, or "
+        "re-execute a run of it 'from selected' or 'from failure', so that the run holds the "
+        "summary and knows its rollout"
+    )
+
+
+def _folder(
+    context: dg.OpExecutionContext, rollout: Rollout, settings: Settings, *, opens: bool
+) -> Evidence:
     evidence = rollout_of(context.instance, context.run)
     if evidence is None and not opens:
-        raise dg.Failure("this run works on no rollout; launch the job as a whole")
+        raise dg.Failure(_whole(rollout))
     if evidence is None:
         evidence = attempts.open_rollout(settings.plan, settings.output_dir, SystemClock())
     if opens:

@@ -1,0 +1,202 @@
+"""The decision, as a table and as properties."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canary_pipeline.rollout.decision import decide
+from canary_pipeline.rollout.evidence import Problem, Record
+from canary_pipeline.rollout.records import (
+    MISSING_PROBE_CONFIG,
+    Attempt,
+    CohortRow,
+    GateRow,
+    Header,
+    PlannedGate,
+    Status,
+)
+
+GATES = ("one", "two")
+COHORTS = (5, 100)
+
+
+def gate(name: str, status: Status = "passed") -> GateRow:
+    return GateRow(gate=name, status=status, attempt=1, run_id="r")
+
+
+def cohort(percent: int, status: Status = "passed", reason: str | None = None) -> CohortRow:
+    return CohortRow(cohort_percent=percent, status=status, reason=reason, attempt=1, run_id="r")
+
+
+PASSED_GATES = tuple(gate(name) for name in GATES)
+PASSED_COHORTS = tuple(cohort(percent) for percent in COHORTS)
+
+
+def record(
+    gates: Sequence[GateRow] = PASSED_GATES,
+    cohorts: Sequence[CohortRow] = PASSED_COHORTS,
+    *,
+    live: bool = True,
+    skip_gates: bool = False,
+    attempts: Sequence[Attempt] = (),
+) -> Record:
+    header = Header(
+        environment="staging",
+        title="Title",
+        started_at="2026-02-25T08:00:00.000Z",
+        cohorts=list(COHORTS),
+        soak_seconds=0,
+        skip_gates=skip_gates,
+        gates=[PlannedGate(name=name, command="true") for name in GATES],
+        missing_for_probe=[] if live else ["auth_token"],
+        control_base_url=None,
+        runtime_metrics_url=None,
+        control_status_url=None,
+        gate_timeout_seconds=1,
+        http_timeout_seconds=1,
+        repo_root="/",
+        commit=None,
+        dirty=None,
+        versions={},
+        attempts=list(attempts),
+    )
+    return Record(header, tuple(gates), tuple(cohorts), (), ())
+
+
+def exempt(percent: int) -> CohortRow:
+    return cohort(percent, "skipped", MISSING_PROBE_CONFIG)
+
+
+def attempt(outcome: str | None) -> Attempt:
+    return Attempt.model_validate(
+        {
+            "attempt": 1, "run_id": "r", "launched_by": "x", "started_at": "s",
+            "gates_to_run": [], "outcome": outcome, "detail": "somehow",
+        }
+    )  # fmt: skip
+
+
+ALLOWED = {
+    "everything passed": record(),
+    "skips for missing probe config": record(cohorts=[exempt(5), exempt(100)], live=False),
+    "a failed gate that passed later": record([gate("one", "failed"), gate("one"), gate("two")]),
+    "a failed cohort that passed later": record(
+        cohorts=[cohort(5, "failed"), cohort(5), cohort(100)]
+    ),
+    "an attempt under way": record(attempts=[attempt(None)]),
+    "an aborted attempt, then a finished one": record(
+        attempts=[attempt("aborted"), attempt("finished")]
+    ),
+}
+
+BLOCKED = {
+    "no rows": (record([], []), 4),
+    "a gate without a row": (record([gate("one")]), 1),
+    "a failed gate": (record([gate("one"), gate("two", "failed")]), 1),
+    "a gate that passed and failed later": (
+        record([gate("one"), gate("two"), gate("two", "failed")]), 1,
+    ),
+    "a skipped gate": (record([gate("one"), gate("two", "skipped")]), 1),
+    "a dry run": (record([gate("all", "skipped")], skip_gates=True), 1),
+    "a dry run whose gates have rows all the same": (record(skip_gates=True), 1),
+    "a cohort without a row": (record(cohorts=[cohort(5)]), 1),
+    "a failed cohort": (record(cohorts=[cohort(5), cohort(100, "failed")]), 1),
+    "a skip for another reason": (
+        record(cohorts=[cohort(5), cohort(100, "skipped", "gates_not_passed")]), 1,
+    ),
+    "a skip for missing config of a rollout that was to probe": (
+        record(cohorts=[cohort(5), exempt(100)]), 1,
+    ),
+    "a skip that would cover up a failure": (
+        record(cohorts=[cohort(5, "failed"), exempt(5), exempt(100)], live=False), 1,
+    ),
+    "an attempt that was aborted": (record(attempts=[attempt("aborted")]), 1),
+    "an attempt that crashed": (record(attempts=[attempt("crashed")]), 1),
+    "a file that cannot be believed": (replace(record(), problems=(Problem("f", "is odd"),)), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_is_allowed(name: str) -> None:
+    assert decide(ALLOWED[name]).word == "allow"
+
+
+@pytest.mark.parametrize("name", BLOCKED)
+def test_what_blocks_and_for_how_many_reasons(name: str) -> None:
+    blocked, reasons = BLOCKED[name]
+
+    decision = decide(blocked)
+
+    assert decision.word == "block"
+    assert len(decision.reasons) == reasons
+
+
+STATUSES = st.sampled_from(["passed", "failed", "skipped"])
+REASONS = st.sampled_from([None, MISSING_PROBE_CONFIG, "gates_not_passed"])
+GATE_ROWS = st.lists(st.builds(gate, st.sampled_from([*GATES, "all"]), STATUSES), max_size=8)
+COHORT_ROWS = st.lists(st.builds(cohort, st.sampled_from(COHORTS), STATUSES, REASONS), max_size=8)
+RECORDS = st.builds(record, GATE_ROWS, COHORT_ROWS, live=st.booleans(), skip_gates=st.booleans())
+
+
+@given(RECORDS, st.builds(gate, st.sampled_from(GATES), st.sampled_from(["failed", "skipped"])))
+def test_a_gate_row_that_did_not_pass_never_turns_block_into_allow(
+    before: Record, row: GateRow
+) -> None:
+    after = replace(before, gate_rows=(*before.gate_rows, row))
+
+    assert not decide(after).allowed or decide(before).allowed
+    assert not decide(after).allowed
+
+
+@given(RECORDS, st.sampled_from(COHORTS))
+def test_a_failed_cohort_row_always_blocks(before: Record, percent: int) -> None:
+    after = replace(before, cohort_rows=(*before.cohort_rows, cohort(percent, "failed")))
+
+    assert not decide(after).allowed
+
+
+@given(RECORDS, st.sampled_from(COHORTS))
+def test_a_skip_never_covers_up_a_failed_probe(before: Record, percent: int) -> None:
+    rows = (*before.cohort_rows, cohort(percent, "failed"), exempt(percent))
+
+    assert not decide(replace(before, cohort_rows=rows)).allowed
+
+
+@given(RECORDS, st.data())
+def test_a_missing_last_row_never_turns_block_into_allow_by_itself(
+    before: Record, data: st.DataObject
+) -> None:
+    """Removing every row of a gate or a cohort blocks, whatever else is there."""
+    name = data.draw(st.sampled_from(GATES))
+    percent = data.draw(st.sampled_from(COHORTS))
+    gates = tuple(row for row in before.gate_rows if row.gate != name)
+    cohorts = tuple(row for row in before.cohort_rows if row.cohort_percent != percent)
+
+    assert not decide(replace(before, gate_rows=gates)).allowed
+    assert not decide(replace(before, cohort_rows=cohorts)).allowed
+
+
+@given(RECORDS)
+def test_allow_means_exactly_what_the_contract_says(any_record: Record) -> None:
+    """The rule once more, in other words."""
+    last_gates = {row.gate: row.status for row in any_record.gate_rows}
+    last_cohorts = {row.cohort_percent: row for row in any_record.cohort_rows}
+    gates_passed = all(last_gates.get(name) == "passed" for name in GATES)
+    cohorts_clear = all(
+        percent in last_cohorts
+        and (
+            last_cohorts[percent].status == "passed"
+            or (
+                last_cohorts[percent].status == "skipped"
+                and last_cohorts[percent].reason == MISSING_PROBE_CONFIG
+            )
+        )
+        for percent in COHORTS
+    )
+
+    if decide(any_record).allowed:
+        assert gates_passed
+        assert cohorts_clear

@@ -1,0 +1,66 @@
+"""Cohort sequences, and what may be seen of a URL."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from canary_pipeline.rollout.plan import origin, parse_cohorts, shown_url
+
+
+@pytest.mark.parametrize(
+    ("text", "cohorts"),
+    [
+        ("5,10,25,50,100", (5, 10, 25, 50, 100)),
+        (" 5 ,\t10", (5, 10)),
+        ("100", (100,)),
+        ("1,2,3", (1, 2, 3)),
+    ],
+)
+def test_a_cohort_sequence(text: str, cohorts: tuple[int, ...]) -> None:
+    assert parse_cohorts(text) == cohorts
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", ",", "5,", "5,,10", "0", "101", "-5", "+5", "5.0", "08", "0144", "5,5", "10,5",
+        "18446744073709551617", "5\n", "5,\n10", "5 10", "five", "\u0665", "0x5", "1e1", "5%", "5;10",
+    ],
+)  # fmt: skip
+def test_what_is_no_cohort_sequence(text: str) -> None:
+    with pytest.raises(ValueError, match=r".*"):
+        parse_cohorts(text)
+
+
+@given(st.sets(st.integers(1, 100), min_size=1))
+def test_every_increasing_sequence_is_read_as_it_is_written(percents: set[int]) -> None:
+    ordered = tuple(sorted(percents))
+
+    assert parse_cohorts(",".join(map(str, ordered))) == ordered
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@host:8443/a/b?key=secret#part", "https://host:8443/a/b?…"),
+        ("http://host", "http://host"),
+        ("http://[::1]:80/x", "http://[::1]:80/x"),
+    ],
+)
+def test_a_url_is_shown_without_its_secrets(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("https://host/a", "https://host:443/b", True),
+        ("http://host", "http://HOST:80", True),
+        ("https://host", "http://host", False),
+        ("https://host", "https://host:8443", False),
+        ("https://host", "https://host.evil", False),
+        ("https://host", "https://host@evil", False),
+    ],
+)
+def test_origins(one: str, other: str, same: bool) -> None:  # noqa: FBT001 - a table's column
+    assert (origin(one) == origin(other)) == same
