@@ -104,7 +104,7 @@ def demo(fault: str | None, **flags: str | None) -> None:
             settings = resolve(STAGING, os.environ, flags)
             from canary_pipeline.launching import roll_out  # noqa: PLC0415 - keeps --help fast
 
-            sys.exit(roll_out(settings, may_resume=False))
+            sys.exit(roll_out(settings, demonstration=True))
 
 
 @main.command()

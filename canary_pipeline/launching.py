@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     import dagster as dg
 
 
-def roll_out(settings: Settings, *, may_resume: bool = True) -> Exit:
+def roll_out(settings: Settings, *, demonstration: bool = False) -> Exit:
     """Start a new rollout and follow it to its decision.
 
     Args:
         settings: What to do.
-        may_resume: Whether its staging will still be there to go on with.
+        demonstration: Whether to show the whole summary, of a staging that is gone afterwards.
 
     Raises:
         CommandError: When it cannot start.
@@ -39,7 +39,9 @@ def roll_out(settings: Settings, *, may_resume: bool = True) -> Exit:
         evidence = _opened(settings)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _run_job(evidence, plan.environment, skip_gates=plan.skip_gates)
-    if code != Exit.ALLOW and may_resume and not plan.skip_gates:
+    if demonstration:
+        print(f"\n{evidence.read_text(SUMMARY) or ''}", end="")
+    elif code != Exit.ALLOW and not plan.skip_gates:
         print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     return code
 
@@ -176,7 +178,7 @@ def _answer(evidence: Evidence, aborted: bool, succeeded: bool) -> Exit:  # noqa
     for reason in decide(record).reasons:
         print(f"blocks: {reason.text} (evidence: {evidence.folder / reason.evidence})")
     print(f"summary: {evidence.folder / SUMMARY}")
-    print(f"Decision: {decided}")
+    print(f"Decision: {decided}", flush=True)
     if aborted:
         return Exit.NO_DECISION
     if decided == "allow":
