@@ -1,6 +1,5 @@
 """The ways in which the stand-in can misbehave, so that people see what a rollout makes of it."""
 
-import os
 from collections.abc import Mapping
 
 VARIABLE = "LOCAL_STAGING_FAULT"
@@ -26,8 +25,3 @@ def fault_in(variables: Mapping[str, str]) -> str | None:
         message = f"{VARIABLE} is {name!r}; accepted: {', '.join(FAULTS)}"
         raise ValueError(message)
     return name or None
-
-
-def chosen_fault() -> str | None:
-    """The fault that this process was started with, or None."""
-    return fault_in(os.environ)

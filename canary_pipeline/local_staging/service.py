@@ -1,6 +1,5 @@
 """The stand-in's HTTP service: what a rollout and the gates ask of staging."""
 
-import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ AUTH_FAILURES = (
     "token_revoked",
 )  # fmt: skip
 MOST_MESSAGES = 500
+HANGING_COHORTS = {str(percent) for percent in range(10, 101)}
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Staging:
         fault: The way in which it misbehaves, or None.
         maintenance: Whether every control endpoint answers 503 with an HTML page.
         counts: What the metrics count.
+        readers: Connections that polled before; kept only for the fault that needs them.
     """
 
     issuer: Issuer
@@ -38,6 +39,7 @@ class Staging:
     fault: str | None = None
     maintenance: bool = False
     counts: Counter[str] = field(default_factory=Counter)
+    readers: set[object] = field(default_factory=set)
 
     def session_user(self, request: Request) -> str:
         """The user whose session token a request carries.
@@ -138,19 +140,23 @@ async def evaluate(request: Request) -> Response:
         errors = {"thread_id": ["can't be blank"]}
         raise RefusedError(422, "invalid_request", "The request is invalid.", errors)
     if body.get("user_id") not in (None, user):
+        staging.counts["forbidden"] += 1
         raise RefusedError(403, "forbidden", "Another user's routing is not yours to evaluate.")
-    await _misbehave(staging, thread)
+    await _misbehave(staging, request, thread)
     autopilot = body.get("autopilot_id")
-    decision = staging.routing.evaluate(user, autopilot if isinstance(autopilot, str) else None)
+    decision = staging.routing.evaluate(
+        thread, user, autopilot if isinstance(autopilot, str) else ""
+    )
     return JSONResponse({"data": decision})
 
 
-async def _misbehave(staging: Staging, thread: str) -> None:
-    cohort = thread.rpartition("-")[2]
+async def _misbehave(staging: Staging, request: Request, thread: str) -> None:
+    cohort = thread.removeprefix("staging-canary-thread-")
     if staging.fault == "error-at-25" and cohort == "25":
         raise RefusedError(500, "internal_error", "Routing could not be evaluated.")
-    if staging.fault == "hang" and cohort.isdigit() and int(cohort) >= 10:  # noqa: PLR2004
-        await asyncio.Event().wait()
+    if staging.fault == "hang" and cohort in HANGING_COHORTS:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
 
 
 async def _json_object(request: Request) -> dict[str, Any]:
@@ -243,12 +249,19 @@ async def poll(request: Request) -> Response:
     except StaleCursorError:
         staging.counts["stale_cursors"] += 1
         raise RefusedError(409, "stale_cursor", "The cursor lies beyond the topic.") from None
-    if staging.fault == "broken-replay" and after:
+    if staging.fault == "broken-replay" and _is_resuming(staging, request, after):
         messages = messages[1:]
     staging.counts["served"] += len(messages)
     lag = staging.stream.last_sequence(topic) - after
     staging.counts["max_lag"] = max(staging.counts["max_lag"], lag)
     return JSONResponse({"data": {"messages": [vars(message) for message in messages]}})
+
+
+def _is_resuming(staging: Staging, request: Request, after: int) -> bool:
+    """Whether a reader comes back with a cursor on a connection that has not polled before."""
+    is_new = request.client not in staging.readers
+    staging.readers.add(request.client)
+    return is_new and after > 0
 
 
 def _whole(request: Request, name: str, default: int) -> int:

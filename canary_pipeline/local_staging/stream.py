@@ -15,6 +15,13 @@ CREATE TABLE IF NOT EXISTS messages (
 )
 """
 
+_APPEND = """
+INSERT INTO messages
+SELECT :topic, COALESCE(MAX(sequence), 0) + 1, :message_id, :payload
+FROM messages WHERE topic = :topic
+ON CONFLICT (topic, message_id) DO NOTHING
+"""
+
 
 class StaleCursorError(Exception):
     """A reader's cursor lies beyond the end of the topic."""
@@ -45,49 +52,26 @@ class TopicStream:
 
         Args:
             file: Where the topics are kept.
-            durable: Whether publishing waits until a message is on disk, as it should.
+            durable: Whether a message is on disk when `publish` returns, as it should be.
         """
-        self._durable = durable
-        self._unwritten: list[tuple[str, str, str]] = []
+        # Without an isolation level every statement is its own transaction, on disk when it ends.
         # One connection; the service serves one request after another.
         self._database = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
         self._database.execute("PRAGMA journal_mode = WAL")
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(_SCHEMA)
+        if not durable:
+            self._database.execute("BEGIN")  # and never commit
 
     def publish(self, topic: str, message_id: str, payload: str) -> Published:
-        """Add a message; one that was published before keeps its place."""
-        if not self._durable:
-            return self._publish_in_memory(topic, message_id, payload)
-        return self._insert(topic, message_id, payload)
-
-    def _insert(self, topic: str, message_id: str, payload: str) -> Published:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            row = self._database.execute(
-                "SELECT sequence FROM messages WHERE topic = ? AND message_id = ?",
-                (topic, message_id),
-            ).fetchone()
-            if row is None:
-                sequence = self.last_sequence(topic) + 1
-                self._database.execute(
-                    "INSERT INTO messages VALUES (?, ?, ?, ?)",
-                    (topic, sequence, message_id, payload),
-                )
-        finally:
-            self._database.execute("COMMIT")
-        return Published(row[0] if row else sequence, duplicate=row is not None)
-
-    def _publish_in_memory(self, topic: str, message_id: str, payload: str) -> Published:
-        """Acknowledge now and write later: what the fault `lost-on-crash` does wrong."""
-        batch = 8
-        self._unwritten.append((topic, message_id, payload))
-        sequence = self.last_sequence(topic) + len(self._unwritten)
-        if len(self._unwritten) == batch:
-            for message in self._unwritten:
-                self._insert(*message)
-            self._unwritten.clear()
-        return Published(sequence, duplicate=False)
+        """Add a message; one that was published before keeps its place and its payload."""
+        message = {"topic": topic, "message_id": message_id, "payload": payload}
+        added = self._database.execute(_APPEND, message).rowcount
+        [sequence] = self._database.execute(
+            "SELECT sequence FROM messages WHERE topic = :topic AND message_id = :message_id",
+            message,
+        ).fetchone()
+        return Published(sequence, duplicate=not added)
 
     def poll(self, topic: str, after: int, limit: int) -> list[Message]:
         """The messages that follow a cursor.
@@ -111,8 +95,11 @@ class TopicStream:
 
     def last_sequence(self, topic: str) -> int:
         """The sequence of the topic's last message; 0 where there is none."""
-        row = self._database.execute(
+        [last] = self._database.execute(
             "SELECT COALESCE(MAX(sequence), 0) FROM messages WHERE topic = ?", (topic,)
         ).fetchone()
-        last: int = row[0]
-        return last
+        return int(last)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()

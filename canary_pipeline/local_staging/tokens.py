@@ -1,7 +1,8 @@
 """Tokens of the stand-in: sessions of the control service, and topic scopes of the sync stream."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,9 @@ import jwt
 ALGORITHM = "HS256"
 LIFE = timedelta(hours=1)
 STAGING_USER = "usr_staging_probe"
+
+PREFIX = "OA_SPACETIME_STAGING"
+"""What the names of the variables begin with that a staging's tokens are described by."""
 
 
 class TokenRefusedError(Exception):
@@ -21,13 +25,32 @@ class TokenRefusedError(Exception):
         self.kind = kind
 
 
+def new_token_variables() -> dict[str, str]:
+    """Variables of a staging's tokens, with a signing key of their own."""
+    return {
+        f"{PREFIX}_DATABASE": "local-staging",
+        f"{PREFIX}_TOKEN_ISSUER": "local-staging",
+        f"{PREFIX}_TOKEN_AUDIENCE": "spacetime-sync",
+        f"{PREFIX}_JWT_SIGNING_KEY": secrets.token_hex(32),
+    }
+
+
 @dataclass(frozen=True)
 class Issuer:
     """Issues and checks tokens with one signing key."""
 
-    key: str
+    key: str = field(repr=False)
     issuer: str
     audience: str
+
+    @classmethod
+    def read(cls, variables: Mapping[str, str]) -> "Issuer":
+        """The issuer that these variables describe."""
+        return cls(
+            variables[f"{PREFIX}_JWT_SIGNING_KEY"],
+            variables[f"{PREFIX}_TOKEN_ISSUER"],
+            variables[f"{PREFIX}_TOKEN_AUDIENCE"],
+        )
 
     def session(self, user: str = STAGING_USER, life: timedelta = LIFE) -> str:
         """A session access token of a user."""
@@ -53,7 +76,12 @@ class Issuer:
             raise TokenRefusedError("unauthorized")
         try:
             claims: dict[str, Any] = jwt.decode(
-                token, self.key, [ALGORITHM], audience=self.audience, issuer=self.issuer
+                token,
+                self.key,
+                [ALGORITHM],
+                audience=self.audience,
+                issuer=self.issuer,
+                options={"require": ["exp", "sub", "kind"]},
             )
         except jwt.ExpiredSignatureError:
             raise TokenRefusedError("token_expired") from None
@@ -61,6 +89,6 @@ class Issuer:
             raise TokenRefusedError("token_not_yet_valid") from None
         except jwt.InvalidTokenError:
             raise TokenRefusedError("invalid_token") from None
-        if claims.get("kind") != kind:
+        if claims["kind"] != kind:
             raise TokenRefusedError("invalid_token")
         return claims

@@ -13,6 +13,7 @@ import pytest
 from canary_pipeline.local_staging.faults import FAULTS
 from canary_pipeline.local_staging.stand_in import CHECKOUT, local_staging
 from canary_pipeline_tests.conftest import await_true
+from canary_pipeline_tests.local_staging.conftest import serves
 
 DRILLS = ("spacetime-replay-resume", "spacetime-chaos", "sync-security")
 
@@ -99,34 +100,57 @@ def test_a_checkout_may_lie_anywhere(tmp_path: Path) -> None:
     assert script("local-ci.sh", "sync-security", checkout=elsewhere).returncode == 0
 
 
+@pytest.mark.parametrize("lane", DRILLS)
+def test_no_proxy_stands_between_a_lane_and_its_own_server(lane: str) -> None:
+    nowhere = {"http_proxy": "http://127.0.0.1:9", "no_proxy": ""}
+
+    assert script("local-ci.sh", lane, variables=nowhere).returncode == 0
+
+
+def test_no_proxy_stands_between_the_provision_check_and_the_stand_in(tmp_path: Path) -> None:
+    with local_staging(tmp_path) as staging:
+        variables = {**staging.environment, "http_proxy": "http://127.0.0.1:9"}
+        result = script("spacetime/provision-check.sh", "staging", variables=variables)
+
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_checkout_is_not_written_to(tmp_path: Path) -> None:
+    checkout, temporary = tmp_path / "checkout", tmp_path / "temporary"
+    shutil.copytree(CHECKOUT, checkout)
+    temporary.mkdir()
+    before = sorted(checkout.rglob("*"))
+
+    for lane in DRILLS:
+        script("local-ci.sh", lane, checkout=checkout, variables={"TMPDIR": str(temporary)})
+
+    assert sorted(checkout.rglob("*")) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_unknown_fault_is_a_failed_lane_that_says_so() -> None:
+    result = script("local-ci.sh", "sync-security", variables={"LOCAL_STAGING_FAULT": "gremlin"})
+
+    assert result.returncode == 1
+    assert "LOCAL_STAGING_FAULT is 'gremlin'; accepted: error-at-25" in result.stdout
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_drill_that_is_stopped_leaves_no_server(number: signal.Signals, tmp_path: Path) -> None:
-    marker = f"MARKER={tmp_path}"
+def test_a_lane_that_is_stopped_leaves_no_server(number: signal.Signals, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "canary_pipeline.local_staging.drills", "chaos"],
-        env={**os.environ, "MARKER": str(tmp_path), "TMPDIR": str(tmp_path)},
+        [CHECKOUT / "scripts/local-ci.sh", "spacetime-replay-resume"],
+        env={**os.environ, "LOCAL_STAGING_PYTHON": sys.executable, "TMPDIR": str(tmp_path)},
         stdout=subprocess.DEVNULL,
     )
+    [ready_file] = await_true(lambda: list(tmp_path.glob("*/base-url")))
+    base_url = ready_file.read_text()
 
-    def servers() -> list[Path]:
-        return [
-            entry
-            for entry in Path("/proc").iterdir()
-            if entry.name.isdigit() and entry.name != str(process.pid) and _holds(entry, marker)
-        ]
-
-    await_true(servers)
     process.send_signal(number)
     process.wait()
 
-    await_true(lambda: not servers())
-
-
-def _holds(entry: Path, marker: str) -> bool:
-    try:
-        return marker.encode() in (entry / "environ").read_bytes()
-    except OSError:
-        return False
+    await_true(lambda: not serves(base_url))
+    if number == signal.SIGTERM:
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_every_fault_is_described() -> None:

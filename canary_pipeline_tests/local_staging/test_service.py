@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import requests
 
-from canary_pipeline.local_staging.stand_in import LocalStaging, issuer, local_staging
+from canary_pipeline.local_staging.stand_in import LocalStaging, local_staging
+from canary_pipeline.local_staging.tokens import Issuer
 
 EVALUATE = "/api/v1/control/runtime-routing/evaluate"
 
@@ -20,19 +21,22 @@ def staging(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStaging]:
         "OA_RUNTIME_SHADOW_ENABLED": "true",
         "OA_RUNTIME_SHADOW_SAMPLE_RATE": "1.0",
     }
-    with local_staging(tmp_path_factory.mktemp("staging"), more=canary) as serving:
+    with local_staging(tmp_path_factory.mktemp("staging"), extra_environment=canary) as serving:
         yield serving
 
 
 def session(staging: LocalStaging, user: str = "usr_staging_probe") -> dict[str, str]:
-    return {"Authorization": f"Bearer {issuer(staging.environment).session(user)}"}
+    return {"Authorization": f"Bearer {Issuer.read(staging.environment).session(user)}"}
 
 
 def evaluate(
-    staging: LocalStaging, body: object, headers: dict[str, str] | None = None
+    staging: LocalStaging,
+    body: object,
+    headers: dict[str, str] | None = None,
+    timeout: float = 10,
 ) -> requests.Response:
     url = f"{staging.base_url}{EVALUATE}"
-    return requests.post(url, json=body, headers=headers or session(staging), timeout=10)
+    return requests.post(url, json=body, headers=headers or session(staging), timeout=timeout)
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,7 @@ def test_a_users_bucket_decides_who_serves(
         "enabled": True,
         "mirrored": driver == "control_service",
         "sample_rate": 1.0,
+        **({"shadow_driver": "runtime_service"} if driver == "control_service" else {}),
     }
 
 
@@ -78,8 +83,12 @@ def test_what_cannot_be_evaluated_is_refused_in_the_documented_words(
     assert answer.json()["message"] == answer.json()["error"]["message"]
 
 
+def test_a_blank_thread_id_is_named_in_the_errors(staging: LocalStaging) -> None:
+    assert list(evaluate(staging, {"thread_id": ""}).json()["errors"]) == ["thread_id"]
+
+
 def test_an_expired_session_is_refused(staging: LocalStaging) -> None:
-    token = issuer(staging.environment).session(life=timedelta(seconds=-1))
+    token = Issuer.read(staging.environment).session(life=timedelta(seconds=-1))
 
     answer = evaluate(staging, {"thread_id": "t"}, {"Authorization": f"Bearer {token}"})
 
@@ -103,7 +112,7 @@ def test_the_metrics_count_what_happens(staging: LocalStaging) -> None:
     def metrics() -> Any:
         return requests.get(staging.environment["OA_RUNTIME_METRICS_URL"], timeout=10).json()
 
-    token = issuer(staging.environment).sync(["topic"])
+    token = Issuer.read(staging.environment).sync(["topic"])
     url = f"{staging.base_url}/internal/v1/spacetime/topics/topic/messages"
     headers = {"Authorization": f"Bearer {token}"}
     before = metrics()
@@ -132,7 +141,7 @@ def test_the_metrics_count_what_happens(staging: LocalStaging) -> None:
 
 
 def test_maintenance_is_an_html_page(tmp_path: Path) -> None:
-    with local_staging(tmp_path, more={"LOCAL_STAGING_MAINTENANCE": "1"}) as staging:
+    with local_staging(tmp_path, extra_environment={"LOCAL_STAGING_MAINTENANCE": "1"}) as staging:
         answer = evaluate(staging, {"thread_id": "t"})
 
     assert answer.status_code == 503
@@ -143,15 +152,38 @@ def test_the_stand_in_listens_on_loopback_only(staging: LocalStaging) -> None:
     assert staging.base_url.startswith("http://127.0.0.1:")
 
 
-def test_a_hanging_request_does_not_hold_up_the_end(tmp_path: Path) -> None:
-    with local_staging(tmp_path, fault="hang") as staging:
-        with pytest.raises(requests.Timeout):
-            requests.post(
-                f"{staging.base_url}{EVALUATE}",
-                json={"thread_id": "staging-canary-thread-10"},
-                headers=session(staging),
-                timeout=0.3,
-            )
-        process = staging.process
+@pytest.mark.parametrize(("cohort", "status"), [(10, 200), (25, 500), (50, 200), (100, 200)])
+def test_error_at_25_breaks_the_probe_of_that_cohort_alone(
+    cohort: int, status: int, erring: LocalStaging
+) -> None:
+    answer = evaluate(erring, {"thread_id": f"staging-canary-thread-{cohort}"})
 
-    assert process.returncode is not None
+    assert answer.status_code == status
+    assert ("error" in answer.json()) == (status == 500)
+
+
+@pytest.fixture(scope="module")
+def erring(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStaging]:
+    with local_staging(tmp_path_factory.mktemp("erring"), fault="error-at-25") as serving:
+        yield serving
+
+
+def test_hang_answers_cohort_5_and_holds_cohort_10(tmp_path: Path) -> None:
+    with local_staging(tmp_path, fault="hang") as staging:
+        assert evaluate(staging, {"thread_id": "staging-canary-thread-5"}).status_code == 200
+        with pytest.raises(requests.Timeout):
+            evaluate(staging, {"thread_id": "staging-canary-thread-10"}, timeout=0.3)
+
+
+def test_a_cursor_beyond_the_topic_is_stale_and_counted(staging: LocalStaging) -> None:
+    token = Issuer.read(staging.environment).sync(["empty"])
+    answer = requests.get(
+        f"{staging.base_url}/internal/v1/spacetime/topics/empty/messages?after=1",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=10,
+    )
+
+    assert answer.status_code == 409
+    assert answer.json()["error"]["code"] == "stale_cursor"
+    metrics = requests.get(staging.environment["OA_RUNTIME_METRICS_URL"], timeout=10).json()
+    assert metrics["delivery"]["stale_cursor_events_total"] == 1

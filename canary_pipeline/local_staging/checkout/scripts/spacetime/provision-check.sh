@@ -18,15 +18,15 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 exec "${LOCAL_STAGING_PYTHON:-python3}" - <<'PYTHON'
+import http.client
 import os
 import sys
-import urllib.error
 import urllib.request
 
 url = os.environ["OA_SPACETIME_STAGING_HTTP_BASE_URL"].rstrip("/") + "/health"
 try:
     with urllib.request.urlopen(url, timeout=10) as answer:
         print(f"ok      {url} answered {answer.status}")
-except (urllib.error.URLError, OSError, ValueError) as error:
+except (OSError, ValueError, http.client.HTTPException) as error:
     sys.exit(f"FAILED  {url}: {error}")
 PYTHON

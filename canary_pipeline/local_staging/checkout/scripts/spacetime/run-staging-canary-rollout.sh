@@ -2,7 +2,9 @@
 # The staged rollout, under the name and with the flags that it always had.
 set -euo pipefail
 
+command=canary-rollout
 if [ -n "${LOCAL_STAGING_PYTHON:-}" ]; then
-  PATH="$(dirname -- "$LOCAL_STAGING_PYTHON"):$PATH"
+  beside=$(dirname -- "$LOCAL_STAGING_PYTHON")/canary-rollout
+  [ ! -x "$beside" ] || command=$beside
 fi
-exec canary-rollout run "$@"
+exec "$command" run "$@"
