@@ -20,6 +20,7 @@ from canary_pipeline.rollout.plan import (
     check_cohorts,
     parse_cohorts,
 )
+from canary_pipeline.rollout.text import one_line
 
 LONGEST_SECONDS = 999_999_999
 """Some thirty years: every deadline up to here is a date that can be written down."""
@@ -36,7 +37,7 @@ class SettingError(ValueError):
             value: The value seen, or a description of it where it must not be shown.
             accepted: What would have been accepted, as the end of a sentence.
         """
-        super().__init__(f"{source} is {value}; accepted: {accepted}")
+        super().__init__(one_line(f"{source} is {value}; accepted: {accepted}"))
 
 
 def _whole_number(lowest: int) -> Callable[[str], int]:

@@ -69,6 +69,7 @@ def test_a_signal_stops_a_rollout_within_seconds_and_leaves_nothing_running(  # 
     }
     process = commands.start(way, *arguments[way], more=more)
     await_true(lambda: in_phase(commands, phase))
+    await_true(lambda: checkout.runs_of("spacetime-chaos"))
 
     process.send_signal(number)
     started = time.monotonic()

@@ -5,6 +5,7 @@ in the process that outlives them all, the rollout is claimed, and concluded if 
 stopped or crashes, so that there is a written decision whatever happens to a step.
 """
 
+import importlib
 import os
 import signal
 import socket
@@ -84,6 +85,9 @@ class RolloutExecutor(dg.Executor):
                 for event in self._steps.execute(plan_context, execution_plan):
                     a_step_failed = a_step_failed or event.is_step_failure
                     yield event
+                    if event.is_step_success:
+                        # An abort has seconds to write its summary: be ready while gates run.
+                        importlib.import_module("canary_pipeline.rollout.summary")
             except GeneratorExit:
                 raise
             except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

@@ -59,7 +59,7 @@ def conclude(
 
 def _where(evidence: Evidence) -> str:
     steps = [f"{state.step} ({state.phase})" for state in evidence.all_in_flight()]
-    return f", at {', '.join(steps)}" if steps else ""
+    return f", at {', '.join(steps)}" if steps else ", between two steps"
 
 
 def launched_by(run: dg.DagsterRun) -> str:

@@ -18,8 +18,8 @@ LOOK_UP_SECONDS = 0.2
 """How often a quiet command is looked at."""
 
 LADDER: tuple[tuple[signal.Signals, float], ...] = (
-    (signal.SIGINT, 0.7),
-    (signal.SIGTERM, 0.7),
+    (signal.SIGINT, 0.5),
+    (signal.SIGTERM, 0.5),
     (signal.SIGKILL, 1.0),
 )
 """How a process group is stopped: each signal, and the seconds it is given to work."""

@@ -7,7 +7,8 @@ from canary_pipeline.rollout.clock import rfc3339
 from canary_pipeline.rollout.decision import Decision
 from canary_pipeline.rollout.env_sequence import env_sequence_text
 from canary_pipeline.rollout.evidence import ENV_SEQUENCE, Record
-from canary_pipeline.rollout.tables import execution_table, markdown, one_line
+from canary_pipeline.rollout.tables import execution_table, markdown
+from canary_pipeline.rollout.text import one_line
 
 
 def summary_text(record: Record, decision: Decision, folder: Path, moment: datetime) -> str:

@@ -12,6 +12,7 @@ from canary_pipeline.rollout.decision import cohort_detail
 from canary_pipeline.rollout.evidence import Evidence, Record, snapshot_name
 from canary_pipeline.rollout.plan import SnapshotKind
 from canary_pipeline.rollout.records import ALL_GATES, CohortRow, GateRow
+from canary_pipeline.rollout.text import one_line
 
 EXECUTION_COLUMNS = ["Step", "Status", "Duration", "Detail"]
 
@@ -64,11 +65,6 @@ def markdown(frame: pd.DataFrame) -> str:
 
 def _markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
-
-
-def one_line(text: str) -> str:
-    """Text without line ends or other control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def gate_table(record: Record) -> pd.DataFrame:
