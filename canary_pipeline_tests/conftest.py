@@ -32,12 +32,12 @@ GATES = {
 PROGRAMS = Path(sys.executable).parent
 
 
-def await_true(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """Wait until a condition holds; return what it returned."""
+def await_true(condition: Callable[[], Any], seconds: float = 30, every: float = 0.02) -> Any:
+    """Wait until a condition holds, looking every so many seconds; return what it returned."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
+        time.sleep(every)
     return value
 
 

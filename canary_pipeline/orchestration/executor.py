@@ -79,11 +79,11 @@ class RolloutExecutor(dg.Executor):
         """Run the steps while holding the environment, and see that there is a decision."""
         run, instance = plan_context.dagster_run, plan_context.instance
         holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
-        a_step_failed = False
+        failed = ""
         with Claim(self._rollout.environment.name, holder), _signals() as received:
             try:
                 for event in self._steps.execute(plan_context, execution_plan):
-                    a_step_failed = a_step_failed or event.is_step_failure
+                    failed = failed or _failure(event)
                     yield event
                     if event.is_step_success:
                         # An abort has seconds to write its summary: be ready while gates run.
@@ -96,9 +96,17 @@ class RolloutExecutor(dg.Executor):
             except BaseException as error:
                 conclude(instance, run, "crashed", f"{type(error).__name__} while steps ran")
                 raise
-            decision = conclude(instance, run, "crashed", "a step failed")
-        if decision != "allow" and not a_step_failed:
+            decision = conclude(instance, run, "crashed", failed or "a step did not end")
+        if decision != "allow" and not failed:
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
+
+
+def _failure(event: dg.DagsterEvent) -> str:
+    """Which step failed and by which kind of error; its text stays in Dagster's event log."""
+    if not event.is_step_failure:
+        return ""
+    error = event.step_failure_data.error
+    return f"step {event.step_key} failed ({error.cls_name if error else 'no error recorded'})"
 
 
 def _by_whom(instance: dg.DagsterInstance, run: dg.DagsterRun, signals: Sequence[str]) -> str:

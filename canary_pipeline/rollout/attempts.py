@@ -213,7 +213,9 @@ def end(
             attempt.model_copy(update=ended) if attempt.run_id == run_id else attempt
             for attempt in header.attempts
         ]
-        return header.model_copy(update={"attempts": attempts})
+        return header.model_copy(
+            update={"attempts": attempts, "sealed": evidence.seal(header.sealed)}
+        )
 
     evidence.update_header(close)
     return _write_summary(evidence, clock)

@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import file_digest, sha256
@@ -35,6 +35,9 @@ ENV_SEQUENCE = "canary-env-sequence.txt"
 SUMMARY = "SUMMARY.md"
 LOGS = "logs"
 IN_FLIGHT = "in-flight"
+
+LINK_DIGITS = 32
+"""Hexadecimal digits of a chain's link: 128 bits."""
 
 RowModel = TypeVar("RowModel", bound=BaseModel)
 
@@ -158,7 +161,10 @@ class Evidence:
         )
 
     def verified_record(self) -> Record:
-        """Read every row, and find a problem in each file that is not the one its row speaks of.
+        """Read every row, and find a problem in each file that is not as it was written.
+
+        Each row holds a link of a hash chain over its file, and the SHA-256 of the log or the
+        response that it speaks of.
 
         Raises:
             NotARolloutError: When `rollout.json` cannot be read.
@@ -178,6 +184,8 @@ class Evidence:
             for name, digest in claims
             if self.sha256(name) != digest
         ]
+        for name in (GATE_RESULTS, COHORT_RESULTS):
+            found += self._chain_problems(name, record.header.sealed)
         return replace(record, problems=(*record.problems, *found))
 
     def _rows(self, name: str, model: type[RowModel], problems: list[Problem]) -> list[RowModel]:
@@ -197,6 +205,41 @@ class Evidence:
             except ValidationError:
                 problems.append(Problem(name, f"line {number} is not a row"))
         return rows
+
+    def _chain_problems(self, name: str, sealed: Mapping[str, str]) -> list[Problem]:
+        """What shows that rows were changed, removed or added by somebody else."""
+        try:
+            lines = (self.folder / name).read_bytes().splitlines(keepends=True)
+        except OSError:
+            lines = []
+        chain, seen = "", {""}
+        for number, line in enumerate(lines, start=1):
+            if not line.endswith(b"\n"):
+                break
+            if _chain_of(line) != _link(chain, line):
+                return [Problem(name, f"line {number} is not as it was written, or one is missing")]
+            chain = _chain_of(line)
+            seen.add(chain)
+        if sealed.get(name, "") not in seen:
+            return [Problem(name, "has lost rows that an earlier attempt wrote")]
+        return []
+
+    def seal(self, sealed: Mapping[str, str]) -> dict[str, str]:
+        """The last link of each file of rows: what proves later that none was lost.
+
+        Args:
+            sealed: The links before; a file that does not hold its link any more keeps it.
+        """
+        return {
+            name: sealed.get(name, "")
+            if self._chain_problems(name, sealed)
+            else self._last_link(name)
+            for name in (GATE_RESULTS, COHORT_RESULTS)
+        }
+
+    def _last_link(self, name: str) -> str:
+        last = (self.read_text(name) or "").splitlines()[-1:]
+        return _chain_of(last[0].encode()) if last else ""
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
@@ -277,10 +320,11 @@ class Evidence:
         self._append(WARNINGS, warning.model_dump())
 
     def _append(self, name: str, row: dict[str, object]) -> None:
-        line = json.dumps(row, ensure_ascii=False).encode() + b"\n"
         with (self.folder / name).open("a+b", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             end = _drop_torn_row(file)
+            line = _json_line(row)
+            line = _json_line({**row, "chain": _link(self._last_link(name), line)})
             try:
                 _write_all(file, line)
                 os.fsync(file.fileno())
@@ -348,6 +392,28 @@ class Evidence:
 
 def _in_flight_name(step: str) -> str:
     return f"{IN_FLIGHT}/{step.replace(' ', '-')}.json"
+
+
+def _json_line(row: Mapping[str, object]) -> bytes:
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
+def _chain_of(line: bytes) -> str:
+    """The link that a row holds, or a word that no row can hold."""
+    try:
+        return str(json.loads(line)["chain"])
+    except (ValueError, KeyError, TypeError):
+        return "none"
+
+
+def _link(previous: str, line: bytes) -> str:
+    """The link of a row: a digest of the link before it and of all that the row says."""
+    try:
+        row = json.loads(line)
+        row.pop("chain", None)
+    except (ValueError, AttributeError, TypeError):
+        return "broken"
+    return sha256(previous.encode() + _json_line(row)).hexdigest()[:LINK_DIGITS]
 
 
 def _drop_torn_row(file: BinaryIO) -> int:

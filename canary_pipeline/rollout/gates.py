@@ -1,6 +1,7 @@
 """A gate: a command in the checkout that must exit with 0, and the row that says whether it did."""
 
 import os
+from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Self
 
@@ -58,6 +59,10 @@ def run_gate(gate: Gate, plan: Plan, around: Surroundings) -> GateRow:
     return row
 
 
+ROOM_BYTES = 1024 * 1024
+"""How much of a log gives way to rows and summary when the disk is full."""
+
+
 class _Log:
     """A gate's log: redacted as it is written, and never a reason for the gate to stop.
 
@@ -88,6 +93,13 @@ class _Log:
                 data = data[self._file.write(data) :]
             except OSError as error:
                 self.error = error.strerror or str(error)
+                self._give_room()
+
+    def _give_room(self) -> None:
+        """Give back the end of the log, so that the row that says so finds room on a full disk."""
+        with suppress(OSError):
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.truncate(max(end - ROOM_BYTES, 0))
 
 
 def _run_logged(

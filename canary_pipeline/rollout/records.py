@@ -160,6 +160,7 @@ class Header(BaseModel):
         commit: The commit of the checkout, or None where it is not under version control.
         dirty: Whether the checkout had uncommitted changes.
         versions: By component.
+        sealed: By file of rows, the last link of its hash chain when the last attempt ended.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -182,6 +183,7 @@ class Header(BaseModel):
     dirty: bool | None
     versions: dict[str, str]
     attempts: list[Attempt] = []
+    sealed: dict[str, str] = {}
 
     @property
     def run_ids(self) -> list[str]:

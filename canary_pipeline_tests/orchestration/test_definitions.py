@@ -179,7 +179,10 @@ def test_a_step_that_crashes_is_a_red_run_with_a_written_block(
     assert result.code == 1
     [folder] = commands.folders
     assert decision(folder) == "Decision: block"
-    assert "attempt 1 crashed: a step failed" in (folder / "SUMMARY.md").read_text()
+    assert (
+        "attempt 1 crashed: step staging_cohorts.cohort_5 failed (IsADirectoryError)"
+        in (folder / "SUMMARY.md").read_text()
+    )
 
 
 def test_a_forged_tag_does_not_lead_into_another_folder(

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import resource
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,47 @@ def test_evidence_that_was_tampered_with_blocks_and_is_named(
 
     assert not decision.allowed
     assert any(name in reason.evidence for reason in decision.reasons)
+
+
+def _edit_first(line: bytes) -> bytes:
+    return line.replace(b'"passed"', b'"failed"', 1)
+
+
+EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "a row edited": lambda lines: [_edit_first(lines[0]), *lines[1:]],
+    "a field added": lambda lines: [lines[0].replace(b"{", b'{"x": 1, ', 1), *lines[1:]],
+    "the first row removed": lambda lines: lines[1:],
+    "the last row removed": lambda lines: lines[:-1],
+    "rows exchanged": lambda lines: lines[::-1],
+    "a row doubled": lambda lines: [*lines, lines[-1]],
+    "a link removed": lambda lines: [lines[0].replace(b'"chain"', b'"other"'), *lines[1:]],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+@pytest.mark.parametrize("name", ["gate-results.jsonl", "cohort-results.jsonl"])
+def test_rows_that_somebody_edited_block_and_their_file_is_named(
+    edit: str, name: str, finished: Evidence, clock: FakeClock
+) -> None:
+    file = finished.folder / name
+    file.write_bytes(b"".join(EDITS[edit](file.read_bytes().splitlines(keepends=True))))
+
+    decisions = [
+        decide(finished.verified_record()),
+        attempts.end(finished, "run-1", "finished", None, clock),  # sealing hides nothing
+        decide(finished.verified_record()),
+    ]
+
+    for decision in decisions:
+        assert not decision.allowed
+        assert any(name in reason.text for reason in decision.reasons)
+
+
+def test_rows_that_a_later_attempt_adds_are_believed(finished: Evidence, clock: FakeClock) -> None:
+    attempts.join(finished, "run-2", "a test", clock)
+    finished.add_gate_row(GateRow(gate="one", status="passed", attempt=2, run_id="run-2"))
+
+    assert attempts.end(finished, "run-2", "finished", None, clock).allowed
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{", b"{}", b"\xff"])
