@@ -1,6 +1,7 @@
 """The way from a Dagster step into the core: settings, folder, attempt, surroundings."""
 
 import os
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -149,8 +150,9 @@ def _watch_over(
     runs them (`execute_in_process`, say) this process takes the claim, until the run's end.
     """
     name = rollout.environment.name
-    if last_holder(name).get("run") == context.run_id:
-        return _parent_lives(os.getppid())
+    holder = last_holder(name)
+    if holder.get("run") == context.run_id:
+        return owner_check(int(holder["pid"]))
     resource.at_teardown.enter_context(Claim(name, {"run": context.run_id}))
     resource.at_teardown.callback(
         conclude, context.instance, context.run, "crashed", "a step failed"
@@ -158,9 +160,31 @@ def _watch_over(
     return lambda: None
 
 
-def _parent_lives(parent: int) -> Callable[[], None]:
-    def check() -> None:
-        if os.getppid() != parent:
-            raise OwnerGoneError("the process that ran this rollout is gone")
+def owner_check(pid: int) -> Callable[[], None]:
+    """A check that raises once a process has ended, even if nobody has taken note of its end.
 
-    return check
+    The parent of a step's process says nothing: it is a server that outlives whoever started it.
+
+    Args:
+        pid: The process that runs the rollout, alive now.
+    """
+    if not hasattr(os, "pidfd_open"):  # not Linux
+        return lambda: _require(_exists(pid))
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return lambda: _require(False)  # noqa: FBT003
+    return lambda: _require(not select.select([handle], [], [], 0)[0])
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _require(lives: bool) -> None:  # noqa: FBT001 - the one thing it is asked
+    if not lives:
+        raise OwnerGoneError("the process that ran this rollout is gone")

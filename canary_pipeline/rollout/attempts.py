@@ -164,6 +164,7 @@ def join(evidence: Evidence, run_id: str, launched_by: str, clock: Clock) -> Att
     def add(header: Header) -> Header:
         if run_id in header.run_ids:
             return header
+        evidence.tidy()
         attempt = Attempt(
             attempt=len(header.attempts) + 1,
             run_id=run_id,

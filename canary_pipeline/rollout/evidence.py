@@ -382,6 +382,20 @@ class Evidence:
         states = (self._read_in_flight(path) for path in paths)
         return [state for state in states if state is not None]
 
+    def tidy(self) -> None:
+        """Remove what killed steps left, before another attempt; a soak's deadline stays.
+
+        Only a cohort that was killed in its soak has something that must outlive it.
+        """
+        record = self.record()
+        for state in self.all_in_flight():
+            probe = state.probe
+            last = record.last_cohort_row(probe.cohort_percent) if probe else None
+            if probe is None or (last is not None and last.attempt >= state.attempt):
+                self.clear_in_flight(state.step)
+        for partial in [*self.folder.glob(".*-*"), *(self.folder / IN_FLIGHT).glob(".*-*")]:
+            partial.unlink(missing_ok=True)
+
     @staticmethod
     def _read_in_flight(path: Path) -> InFlight | None:
         try:

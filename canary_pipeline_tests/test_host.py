@@ -1,0 +1,131 @@
+"""The host misbehaves: what a rollout still writes, and what it answers."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from canary_pipeline_tests.conftest import (
+    Checkout,
+    Commands,
+    await_true,
+    cohort_rows,
+    decision,
+    gate_rows,
+)
+from canary_pipeline_tests.fake_staging import FakeStaging, send
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system is not permitted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - as above
+
+
+def test_a_log_that_fills_the_disk_is_a_failed_gate_with_a_written_decision(
+    commands: Commands, checkout: Checkout, small_disk: Path
+) -> None:
+    checkout.gate("spacetime-chaos", "sleep 1; head -c 20000000 /dev/zero")
+
+    result = commands.rollout("--cohorts", "5", "--output-dir", str(small_disk / "rollout"))
+
+    assert result.code == 1
+    folder = small_disk / "rollout"
+    assert decision(folder) == "Decision: block"
+    [row] = [row for row in gate_rows(folder) if row["gate"] == "spacetime-chaos"]
+    assert (row["status"], row["reason"]) == ("failed", "log_not_written")
+    assert "No space left on device" in (folder / "SUMMARY.md").read_text()
+
+
+def test_a_disk_that_others_fill_leaves_what_was_written_readable(
+    commands: Commands, staging: FakeStaging, small_disk: Path
+) -> None:
+    def fill(handler: object) -> None:
+        with (small_disk / "ballast").open("wb") as ballast:
+            try:
+                while True:
+                    ballast.write(b"x" * 4096)
+                    ballast.flush()
+            except OSError:
+                pass
+        send(handler, 200, {"data": {}})  # type: ignore[arg-type]
+
+    staging.probes[5] = fill
+    folder = small_disk / "rollout"
+
+    result = commands.rollout("--cohorts", "5", "--output-dir", str(folder))
+
+    assert result.code in (1, 3)
+    assert not (folder / "SUMMARY.md").exists() or decision(folder) == "Decision: block"
+    assert [row["status"] for row in gate_rows(folder)] == ["passed"] * 4
+    assert cohort_rows(folder) == []
+
+    (small_disk / "ballast").unlink()
+    del staging.probes[5]
+    again = commands.run("canary-rollout", "resume", str(folder))
+
+    assert again.code == 0
+    assert decision(folder) == "Decision: allow"
+
+
+def test_a_checkout_that_vanishes_blocks(commands: Commands, checkout: Checkout) -> None:
+    checkout.gate("spacetime-provision-staging", f"rm -rf '{checkout.folder}'")
+    checkout.gate("sync-security", "sleep 1; scripts/no-more")
+
+    result = commands.rollout("--cohorts", "5")
+
+    assert result.code == 1
+    [folder] = commands.folders
+    assert decision(folder) == "Decision: block"
+
+
+@pytest.mark.parametrize("name", ['it\'s "quoted" $HOME', "zwölf ☃", "line\nbreak"])
+def test_a_checkout_and_a_folder_may_have_any_name(
+    name: str, commands: Commands, checkout: Checkout, tmp_path: Path
+) -> None:
+    moved = tmp_path / name
+    shutil.copytree(checkout.folder, moved)
+    folder = tmp_path / "evidence" / name
+
+    result = commands.rollout(
+        "--cohorts", "5", "--repo-root", str(moved), "--output-dir", str(folder)
+    )
+
+    assert result.code == 0, result.out + result.err
+    assert decision(folder) == "Decision: allow"
+    assert [row["status"] for row in gate_rows(folder)] == ["passed"] * 4
+
+
+def test_a_rollout_whose_process_alone_is_killed_leaves_no_step_behind(
+    commands: Commands, checkout: Checkout, tmp_path: Path
+) -> None:
+    """Only the command dies; the steps that it ran must notice, with their gates."""
+    checkout.gate("spacetime-chaos", f"echo $$ > '{tmp_path}/gate-pid'; sleep 300")
+    process = commands.start("canary-rollout", "run", "--cohorts", "5")
+    await_true(lambda: (tmp_path / "gate-pid").exists() and (tmp_path / "gate-pid").read_text())
+    gate = int((tmp_path / "gate-pid").read_text())
+
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    await_true(lambda: not _alive(gate))
+    [folder] = commands.folders
+    assert not (folder / "SUMMARY.md").exists()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
