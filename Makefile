@@ -24,7 +24,8 @@ dev: $(READY) ## Open the Dagster UI with the stand-in behind it
 	$(VENV)/bin/canary-rollout dev
 
 test: $(READY) ## Run the tests
-	$(VENV)/bin/pytest --numprocesses 2
+	$(VENV)/bin/pytest --numprocesses 2 -m "not alone"
+	$(VENV)/bin/pytest -m alone
 
 check: $(READY) ## Check format, lint, types and definitions
 	$(VENV)/bin/ruff format --check

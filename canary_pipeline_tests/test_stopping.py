@@ -44,6 +44,7 @@ def alive(marker: str) -> list[int]:
     return found
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
 @pytest.mark.parametrize("phase", ["running", "probe", "soak"])
 @pytest.mark.parametrize("way", ["canary-rollout", "dagster"])
