@@ -64,15 +64,19 @@ def _url(text: str) -> str:
 
 
 def _existing_folder(text: str) -> Path:
-    folder = _path(text).absolute()
-    if not folder.is_dir():
-        raise ValueError(text)
+    try:
+        folder = _path(text).absolute()
+        if not folder.is_dir():
+            raise ValueError(text)
+    except OSError:  # a name that is too long, for one
+        raise ValueError(text) from None
     return folder
 
 
 def _path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
+    text.encode("utf-8")  # what cannot be written down is refused, as a ValueError too
     return Path(text)
 
 
@@ -118,8 +122,8 @@ class Setting:
 
 
 def _quoted(name: str, text: str) -> str:
-    if name.endswith("_url"):
-        # A URL that cannot be parsed cannot be cleaned of user info either.
+    if name.endswith("_url") and any(mark in text for mark in "@?"):
+        # A URL that cannot be parsed cannot be cleaned of user info and query either.
         return "not a URL that can be used (value not shown)"
     shown = text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - a line of a terminal
     return repr(shown)

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 
 from canary_pipeline.rollout.clock import Clock, rfc3339
-from canary_pipeline.rollout.decision import Decision, Reason, decide
+from canary_pipeline.rollout.decision import Decision, Reason, decide, gate_is_clear
 from canary_pipeline.rollout.env_sequence import env_sequence_text
 from canary_pipeline.rollout.evidence import ENV_SEQUENCE, HEADER, SUMMARY, Evidence, Record
 from canary_pipeline.rollout.plan import Gate, Plan, shown_url
@@ -184,10 +184,11 @@ def join(evidence: Evidence, run_id: str, launched_by: str, clock: Clock) -> Att
 def _gates_to_run(record: Record) -> list[str]:
     if record.header.skip_gates:
         return []
-    last_rows = {gate.name: record.last_gate_row(gate.name) for gate in record.header.gates}
-    if any(row is not None and row.status != "passed" for row in last_rows.values()):
-        return list(last_rows)
-    return [name for name, row in last_rows.items() if row is None]
+    names = [gate.name for gate in record.header.gates]
+    last_rows = [record.last_gate_row(name) for name in names]
+    if any(row is not None and row.status != "passed" for row in last_rows):
+        return names
+    return [name for name in names if not gate_is_clear(record, name)]
 
 
 def must_run(attempt: Attempt, gate: Gate) -> bool:

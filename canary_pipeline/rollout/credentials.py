@@ -68,12 +68,14 @@ class Redactor:
     """
 
     def __init__(self, token: Token | None) -> None:
+        """Know the token as it is now, so that it is hidden even after it was renewed."""
         self._token = token
         self._seen: set[bytes] = set()
+        self._secrets()
 
     def text(self, text: str) -> str:
-        """The text without any token."""
-        return self.data(text.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+        """The text without any token, and without what cannot be written as UTF-8."""
+        return self.data(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def data(self, data: bytes) -> bytes:
         """The bytes without any token."""

@@ -47,13 +47,19 @@ class Decision:
 
 
 def gate_is_clear(record: Record, gate: str) -> bool:
-    """Whether a gate's last row is `passed`."""
+    """Whether a gate's last row is `passed`, and no later attempt was to run it again."""
     row = record.last_gate_row(gate)
-    return row is not None and row.status == "passed"
+    return row is not None and row.status == "passed" and row.attempt >= last_run(record, gate)
+
+
+def last_run(record: Record, gate: str) -> int:
+    """The last attempt that was to run a gate, or 0."""
+    runs = [item.attempt for item in record.header.attempts if gate in item.gates_to_run]
+    return max(runs, default=0)
 
 
 def gates_are_clear(record: Record) -> bool:
-    """Whether every gate's last row is `passed`."""
+    """Whether every gate is clear."""
     return all(gate_is_clear(record, gate.name) for gate in record.header.gates)
 
 
@@ -104,15 +110,17 @@ def _gate_reasons(record: Record) -> list[Reason]:
     if not record.header.gates:
         return [Reason("no gate is required, so none passed", HEADER)]
     return [
-        _gate_reason(gate.name, record.last_gate_row(gate.name))
+        _gate_reason(gate.name, record.last_gate_row(gate.name), last_run(record, gate.name))
         for gate in record.header.gates
         if not gate_is_clear(record, gate.name)
     ]
 
 
-def _gate_reason(gate: str, row: GateRow | None) -> Reason:
+def _gate_reason(gate: str, row: GateRow | None, attempt: int) -> Reason:
     if row is None:
         return Reason(f"gate {gate} has no result", GATE_RESULTS)
+    if row.attempt < attempt:
+        return Reason(f"gate {gate} has no result of attempt {attempt}", GATE_RESULTS)
     detail = row.detail or row.reason or "no reason recorded"
     return Reason(f"gate {gate} {row.status}: {detail}", row.log_file or GATE_RESULTS)
 

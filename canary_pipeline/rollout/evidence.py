@@ -5,6 +5,7 @@ lock, so that a reader never sees half of either, whenever the writer is killed.
 """
 
 import fcntl
+import io
 import json
 import os
 import tempfile
@@ -197,7 +198,7 @@ class Evidence:
             problems.append(Problem(name, f"cannot be read: {error.strerror}"))
             return []
         rows = []
-        for number, line in enumerate(data.splitlines(keepends=True), start=1):
+        for number, line in enumerate(_lines(data), start=1):
             if not line.endswith(b"\n"):
                 break  # a row that is being written, or was when its writer was killed
             try:
@@ -209,7 +210,7 @@ class Evidence:
     def _chain_problems(self, name: str, sealed: Mapping[str, str]) -> list[Problem]:
         """What shows that rows were changed, removed or added by somebody else."""
         try:
-            lines = (self.folder / name).read_bytes().splitlines(keepends=True)
+            lines = _lines((self.folder / name).read_bytes())
         except OSError:
             lines = []
         chain, seen = "", {""}
@@ -238,8 +239,12 @@ class Evidence:
         }
 
     def _last_link(self, name: str) -> str:
-        last = (self.read_text(name) or "").splitlines()[-1:]
-        return _chain_of(last[0].encode()) if last else ""
+        """The link of the last whole row; an empty string where there is none."""
+        try:
+            whole, _, _ = (self.folder / name).read_bytes().rpartition(b"\n")
+        except OSError:
+            return ""
+        return _chain_of(whole.rpartition(b"\n")[2]) if whole else ""
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
@@ -406,6 +411,11 @@ class Evidence:
 
 def _in_flight_name(step: str) -> str:
     return f"{IN_FLIGHT}/{step.replace(' ', '-')}.json"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The rows with their line ends; the last may be torn and have none."""
+    return io.BytesIO(data).readlines()
 
 
 def _json_line(row: Mapping[str, object]) -> bytes:

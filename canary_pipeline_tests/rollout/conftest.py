@@ -1,6 +1,7 @@
 """Parts for tests of the core: a clock that tests move, plans, and a rollout's folder."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,8 @@ from canary_pipeline.rollout.credentials import FixedToken, Redactor
 from canary_pipeline.rollout.evidence import Evidence
 from canary_pipeline.rollout.plan import Endpoints, Environment, Gate, Plan
 from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline_tests.conftest import TOKEN
+from canary_pipeline_tests.fake_staging import FakeStaging
 
 
 @dataclass
@@ -81,6 +84,23 @@ def around(evidence: Evidence, clock: FakeClock) -> Surroundings:
         redactor=Redactor(FixedToken("secret-token")),
         clock=clock,
     )
+
+
+@pytest.fixture(scope="session")
+def one_staging() -> Iterator[FakeStaging]:
+    with FakeStaging.serving(TOKEN) as fake:
+        yield fake
+
+
+@pytest.fixture
+def staging(one_staging: FakeStaging) -> Iterator[FakeStaging]:
+    """The one server, which remembers nothing of the test before: starting one takes longer."""
+    one_staging.probes.clear()
+    one_staging.snapshots.clear()
+    one_staging.seen.clear()
+    one_staging.released = threading.Event()
+    yield one_staging
+    one_staging.released.set()
 
 
 def with_gates(plan: Plan, *gates: Gate) -> Plan:

@@ -68,3 +68,40 @@ def test_environments_do_not_stand_in_each_others_way() -> None:
 def test_everybody_on_the_host_may_use_the_lock_file() -> None:
     with Claim("staging", {}):
         assert claim_file("staging").stat().st_mode & 0o777 == 0o666
+
+
+def test_a_failure_inside_gives_the_environment_back() -> None:
+    with pytest.raises(KeyboardInterrupt), Claim("staging", {}):
+        raise KeyboardInterrupt
+
+    process = holder()
+    process.communicate("")
+    assert process.returncode == 0
+
+
+def test_what_a_refused_rollout_is_told_can_be_said_anew() -> None:
+    with Claim("staging", {"run": "one"}) as claim:
+        claim.describe({"run": "two", "folder": "somewhere"})
+
+        assert last_holder("staging") == {"run": "two", "folder": "somewhere"}
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\0\0"])
+def test_a_lock_file_that_says_nothing_still_refuses(content: str) -> None:
+    process = holder()
+    claim_file("staging").write_text(content)
+
+    with pytest.raises(EnvironmentTakenError, match="it says nothing of itself"):
+        Claim("staging", {}).__enter__()
+
+    process.communicate("")
+
+
+def test_a_lock_file_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("precious")
+    claim_file("staging").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OSError, match=r"canary-pipeline-staging\.lock"):
+        Claim("staging", {}).__enter__()
+
+    assert (tmp_path / "elsewhere").read_text() == "precious"

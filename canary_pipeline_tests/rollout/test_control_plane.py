@@ -13,16 +13,26 @@ from canary_pipeline.rollout.control_plane import Answer, ControlPlane, Failure,
 from canary_pipeline.rollout.credentials import FixedToken, TokenFile
 from canary_pipeline.rollout.plan import Endpoints
 from canary_pipeline_tests.conftest import TOKEN
-from canary_pipeline_tests.fake_staging import FakeStaging, answer, endless, never, trickle
+from canary_pipeline_tests.fake_staging import (
+    Behaviour,
+    FakeStaging,
+    answer,
+    endless,
+    never,
+    redirect,
+    reset_midway,
+    trickle,
+)
 
-TIMEOUT = 1.0
+TIMEOUT = 5.0
+SHORT = 0.5
 
 
-def ask(base: str) -> Answer | Failure:
+def ask(base: str, timeout: float = TIMEOUT) -> Answer | Failure:
     """Probe cohort 5; the answer must come within the timeout, give or take a moment."""
     started = time.monotonic()
-    found = ControlPlane(Endpoints(base), FixedToken(TOKEN), TIMEOUT).evaluate(5)
-    assert time.monotonic() - started < TIMEOUT + 1
+    found = ControlPlane(Endpoints(base), FixedToken(TOKEN), timeout).evaluate(5)
+    assert time.monotonic() - started < timeout + 1
     return found
 
 
@@ -51,23 +61,82 @@ def raw_server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
     listener.close()
 
 
+def as_sent(head: str, body: bytes) -> bytes:
+    """A whole answer in bytes."""
+    return f"HTTP/1.1 200 OK\r\n{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+@pytest.mark.parametrize("percent", [1, 5, 100])
+def test_a_probe_is_exactly_what_the_contract_says(percent: int, staging: FakeStaging) -> None:
+    found = ControlPlane(Endpoints(staging.url), FixedToken(TOKEN), 5).evaluate(percent)
+
+    assert isinstance(found, Answer)
+    assert found.status == 200
+    [request] = staging.seen
+    assert request.method == "POST"
+    assert request.path == "/api/v1/control/runtime-routing/evaluate"
+    assert request.headers["Authorization"] == f"Bearer {TOKEN}"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.body == {
+        "thread_id": f"staging-canary-thread-{percent}",
+        "cohort_key": f"user:staging-canary-{percent}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (401, '{"error": {"code": "unauthorized"}}', "application/json"),
+        (429, "", "text/plain"),
+        (500, "<h1>oops</h1>", "text/html"),
+        (503, "<h1>maintenance</h1>", "text/html"),
+    ],
+)
+def test_every_status_is_an_answer_that_is_kept(
+    status: int, body: str, kind: str, staging: FakeStaging
+) -> None:
+    staging.probes[5] = answer(status, body, kind)
+
+    assert ask(staging.url) == Answer(status, body.encode(), complete=True, content_type=kind)
+
+
+@pytest.mark.parametrize("elsewhere", ["/elsewhere", "http://127.0.0.1:9/elsewhere"])
+def test_a_redirect_is_an_answer_that_is_not_followed(elsewhere: str, staging: FakeStaging) -> None:
+    staging.probes[5] = redirect(elsewhere)
+
+    found = ask(staging.url)
+
+    assert isinstance(found, Answer)
+    assert found.status == 302
+    assert len(staging.seen) == 1
+
+
+@pytest.mark.parametrize("behaviour", [answer(500, ""), answer(503, ""), reset_midway])
+def test_a_probe_that_fails_is_not_tried_again(behaviour: Behaviour, staging: FakeStaging) -> None:
+    staging.probes[5] = behaviour
+
+    ask(staging.url)
+
+    assert staging.probed == [5]
+
+
 def test_headers_that_come_a_byte_at_a_time_are_given_up_in_time() -> None:
     pieces = [b"HTTP/1.1 200 OK\r\n", *[b"X"] * 200]
 
     with raw_server(*pieces, pause=0.2) as url:
-        found = ask(url)
+        found = ask(url, SHORT)
 
-    assert found == Failure("timeout", "no complete answer within 1 s")
+    assert found == Failure("timeout", "no complete answer within 0.5 s")
 
 
 @pytest.mark.parametrize("behaviour", [never, trickle], ids=["never", "trickle"])
-def test_no_complete_answer_is_given_up_in_time(behaviour: object, staging: FakeStaging) -> None:
-    staging.probes[5] = behaviour  # type: ignore[assignment]
+def test_no_complete_answer_is_given_up_in_time(behaviour: Behaviour, staging: FakeStaging) -> None:
+    staging.probes[5] = behaviour
 
-    found = ask(staging.url)
+    found = ask(staging.url, SHORT)
 
-    assert isinstance(found, Failure)
-    assert found.kind == "timeout"
+    assert found == Failure("timeout", "no complete answer within 0.5 s")
+    assert staging.probed == [5]
 
 
 @pytest.mark.parametrize(
@@ -75,6 +144,8 @@ def test_no_complete_answer_is_given_up_in_time(behaviour: object, staging: Fake
     [
         ("http://user:p4ssw0rd@127.0.0.1:9/?key=p4ssw0rd", "connection_refused"),
         ("http://user:p4ssw0rd@no-such-host.invalid/?key=p4ssw0rd", "dns_failure"),
+        ("http://user:p4ssw0rd@a%zz/?key=p4ssw0rd", "connection_failed"),
+        ("http://user:p4ssw0rd@a..b/?key=p4ssw0rd", "connection_failed"),
     ],
 )
 def test_a_failure_says_what_happened_without_secrets(base: str, kind: str) -> None:
@@ -84,6 +155,37 @@ def test_a_failure_says_what_happened_without_secrets(base: str, kind: str) -> N
     assert found.kind == kind
     assert "p4ssw0rd" not in found.message
     assert TOKEN not in found.message
+
+
+SECRETS = ("n4me", "p4ssw0rd", "qu3ry", TOKEN)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+        as_sent("Content-Encoding: gzip", b"no gzip"),
+        b"n4me p4ssw0rd qu3ry " + TOKEN.encode() + b"\r\n\r\n",
+    ],
+    ids=["nothing", "half", "long header", "no gzip", "echo"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
+    with raw_server(sent) as url:
+        base = url.replace("http://", f"{scheme}://n4me:p4ssw0rd@") + "/?key=qu3ry"
+        probe = ask(base)
+        with raw_server(sent) as other:
+            there = other.replace("http://", f"{scheme}://n4me:p4ssw0rd@") + "/m?key=qu3ry"
+            snapshot = ControlPlane(Endpoints(base, there), FixedToken(TOKEN), TIMEOUT).snapshot(
+                "runtime_metrics"
+            )
+
+    assert isinstance(probe, Failure)
+    assert isinstance(snapshot, str)
+    assert not any(secret in probe.message + snapshot for secret in SECRETS)
+    assert f"{scheme}://127.0.0.1" in snapshot
 
 
 @pytest.mark.parametrize(
@@ -117,6 +219,44 @@ def test_an_endless_body_is_cut(staging: FakeStaging) -> None:
 
     assert isinstance(found, Answer)
     assert (len(found.body), found.complete) == (1024 * 1024, False)
+
+
+def test_a_body_of_just_the_longest_length_is_complete(staging: FakeStaging) -> None:
+    staging.probes[5] = answer(200, "x" * 1024 * 1024)
+
+    found = ask(staging.url)
+
+    assert isinstance(found, Answer)
+    assert (len(found.body), found.complete) == (1024 * 1024, True)
+
+
+@pytest.mark.parametrize(
+    ("charset", "body", "value"),
+    [
+        ("utf-8", b'{"a": "\xc3\xa9"}', {"a": "é"}),
+        ("utf-16", b'{"a": 1}', {"a": 1}),
+        ("no-such-thing", b'{"a": 1}', {"a": 1}),
+        ("utf-8", b'{"a": "\xe9"}', None),
+        ("utf-8", b"\xff\xfe{}", None),
+    ],
+)
+def test_json_is_utf_8_whatever_charset_is_claimed(
+    charset: str, body: bytes, value: object
+) -> None:
+    with raw_server(as_sent(f"Content-Type: application/json; charset={charset}", body)) as url:
+        found = ask(url)
+
+    assert isinstance(found, Answer)
+    assert found.body == body
+    assert found.json_object() == value
+
+
+def test_a_body_that_is_not_compressed_as_claimed_is_a_failure() -> None:
+    with raw_server(as_sent("Content-Encoding: gzip", b"no gzip")) as url:
+        found = ask(url)
+
+    assert isinstance(found, Failure)
+    assert found.kind == "connection_failed"
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "NaN", '"text"', "[" * 100_000])
@@ -154,6 +294,123 @@ def test_a_token_file_that_vanished_is_a_failure(staging: FakeStaging, tmp_path:
     assert isinstance(found, Failure)
     assert found.kind == "token_unavailable"
     assert staging.seen == []
+
+
+def test_a_token_file_is_read_before_every_request(staging: FakeStaging, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    url = f"{staging.url}/status"
+    control_plane = ControlPlane(Endpoints(staging.url, control_status_url=url), TokenFile(file), 5)
+
+    for token in ("first", "second"):
+        file.write_text(f"{token}\n")
+        control_plane.evaluate(5)
+        file.write_text(f"{token}-and-a-half\n")
+        control_plane.snapshot("control_status")
+
+    assert [request.headers["Authorization"] for request in staging.seen] == [
+        "Bearer first",
+        "Bearer first-and-a-half",
+        "Bearer second",
+        "Bearer second-and-a-half",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "snapshot", "told"),
+    [
+        ("{here}", "{here}/status?x=1", f"Bearer {TOKEN}"),
+        ("{here}/below", "{here}", f"Bearer {TOKEN}"),
+        ("{here}", "{user}/status", f"Bearer {TOKEN}"),
+        ("{here}", "{name}/status", None),
+        ("{elsewhere}", "{here}/status", None),
+        ("https://127.0.0.1:9", "{here}/status", None),
+        (None, "{here}/status", None),
+    ],
+)
+def test_the_token_is_sent_to_the_origin_of_the_control_base_only(
+    base: str | None, snapshot: str, told: str | None, staging: FakeStaging
+) -> None:
+    urls = {
+        "here": staging.url,
+        "user": staging.url.replace("://", "://user:pass@"),
+        "name": staging.url.replace("127.0.0.1", "localhost"),
+        "elsewhere": "http://127.0.0.1:9",
+    }
+    endpoints = Endpoints(base and base.format(**urls), snapshot.format(**urls))
+
+    ControlPlane(endpoints, FixedToken(TOKEN), 5).snapshot("runtime_metrics")
+
+    [request] = staging.seen
+    assert request.headers.get("Authorization") == told
+    assert TOKEN not in request.path
+
+
+@pytest.mark.parametrize("body", ['{"a": 1}', "[]", "0", '"text"', '{"a": {"b": [1, 2.5]}}\n'])
+@pytest.mark.parametrize("status", [200, 201, 299])
+def test_a_snapshot_is_kept_as_it_was_sent(status: int, body: str, staging: FakeStaging) -> None:
+    staging.snapshots["/m"] = answer(status, body)
+
+    found = ControlPlane(Endpoints(None, f"{staging.url}/m"), None, 5).snapshot("runtime_metrics")
+
+    assert found == body.encode()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "why"),
+    [
+        (answer(302, "{}"), "answered 302"),
+        (redirect("/elsewhere"), "answered 302"),
+        (answer(401, "{}"), "answered 401"),
+        (answer(500, "{}"), "answered 500"),
+        (answer(204, ""), "answered something that is not JSON"),
+        (answer(200, ""), "answered something that is not JSON"),
+        (answer(200, "<html>"), "answered something that is not JSON"),
+        (answer(200, '{"a": 1'), "answered something that is not JSON"),
+        (answer(200, "Infinity"), "answered something that is not JSON"),
+        (reset_midway, "the connection was closed before the answer was complete"),
+        (endless, "is longer than 16777216 bytes"),
+    ],
+)
+def test_a_snapshot_that_is_not_kept_says_why_and_where(
+    behaviour: Behaviour, why: str, staging: FakeStaging
+) -> None:
+    staging.snapshots["/m?key=qu3ry"] = behaviour
+    endpoints = Endpoints(None, f"{staging.url}/m?key=qu3ry")
+
+    found = ControlPlane(endpoints, None, TIMEOUT).snapshot("runtime_metrics")
+
+    assert found == f"{staging.url}/m?…: {why}"
+    assert len(staging.seen) == 1
+
+
+def test_a_snapshot_that_never_comes_is_given_up_in_time(staging: FakeStaging) -> None:
+    staging.snapshots["/m"] = never
+    endpoints = Endpoints(None, f"{staging.url}/m")
+
+    found = ControlPlane(endpoints, None, SHORT).snapshot("runtime_metrics")
+
+    assert found == f"{staging.url}/m: no complete answer within 0.5 s"
+
+
+def test_a_snapshot_that_nobody_configured_is_not_taken(staging: FakeStaging) -> None:
+    control_plane = ControlPlane(Endpoints(staging.url), FixedToken(TOKEN), 5)
+
+    assert control_plane.snapshot("runtime_metrics") is None
+    assert control_plane.snapshot("control_status") is None
+    assert staging.seen == []
+
+
+def test_netrc_never_replaces_the_token_of_a_snapshot(
+    staging: FakeStaging, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    endpoints = Endpoints(staging.url, control_status_url=f"{staging.url}/status")
+
+    ControlPlane(endpoints, FixedToken(TOKEN), 5).snapshot("control_status")
+
+    assert staging.seen[-1].headers["Authorization"] == f"Bearer {TOKEN}"
 
 
 def test_user_info_of_a_snapshot_url_is_its_basic_auth(staging: FakeStaging) -> None:

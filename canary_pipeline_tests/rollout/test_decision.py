@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary_pipeline.rollout.decision import decide
+from canary_pipeline.rollout.decision import Reason, decide
 from canary_pipeline.rollout.evidence import Problem, Record
 from canary_pipeline.rollout.records import (
     MISSING_PROBE_CONFIG,
@@ -134,6 +134,55 @@ def test_what_blocks_and_for_how_many_reasons(name: str) -> None:
     assert len(decision.reasons) == reasons
 
 
+@pytest.mark.parametrize("empty", ["gates", "cohorts"])
+def test_a_rollout_of_nothing_is_not_allowed(empty: str) -> None:
+    nothing = record([], [])
+    header = nothing.header.model_copy(update={empty: []})
+
+    assert not decide(replace(nothing, header=header)).allowed
+
+
+@pytest.mark.parametrize(
+    ("blocked", "text", "evidence"),
+    [
+        (record([gate("one")]), "gate two has no result", "gate-results.jsonl"),
+        (
+            record([gate("one"), gate("two").model_copy(update={
+                "status": "failed", "detail": "exit code 3", "log_file": "logs/gate-two.log",
+            })]),
+            "gate two failed: exit code 3", "logs/gate-two.log",
+        ),
+        (
+            record([gate("all", "skipped")], skip_gates=True),
+            "gates were skipped (--skip-gates): a dry run", "gate-results.jsonl",
+        ),
+        (record(cohorts=[cohort(5)]), "cohort 100 % has no result", "cohort-results.jsonl"),
+        (
+            record(cohorts=[cohort(5), cohort(100, "failed", "http_status").model_copy(update={
+                "http_status": 503, "response_file": "cohort-100.json",
+            })]),
+            "cohort 100 % failed: probe answered 503", "cohort-100.json",
+        ),
+        (
+            record(cohorts=[cohort(5), cohort(100, "failed", "timeout").model_copy(update={
+                "error": "no complete answer within 30 s",
+            })]),
+            "cohort 100 % failed: timeout: no complete answer within 30 s", "cohort-results.jsonl",
+        ),
+        (
+            record(cohorts=[cohort(5), cohort(100, "skipped", "earlier_cohort_failed")]),
+            "cohort 100 % skipped: earlier_cohort_failed", "cohort-results.jsonl",
+        ),
+        (record(attempts=[attempt("aborted")]), "attempt 1 aborted: somehow", "rollout.json"),
+        (replace(record(), problems=(Problem("a", "is odd"),)), "a is odd", "a"),
+    ],
+)  # fmt: skip
+def test_a_reason_holds_the_value_seen_and_where_its_evidence_lies(
+    blocked: Record, text: str, evidence: str
+) -> None:
+    assert decide(blocked).reasons == (Reason(text, evidence),)
+
+
 STATUSES = st.sampled_from(["passed", "failed", "skipped"])
 REASONS = st.sampled_from([None, MISSING_PROBE_CONFIG, "gates_not_passed"])
 GATE_ROWS = st.lists(st.builds(gate, st.sampled_from([*GATES, "all"]), STATUSES), max_size=8)
@@ -163,6 +212,54 @@ def test_a_skip_never_covers_up_a_failed_probe(before: Record, percent: int) -> 
     rows = (*before.cohort_rows, cohort(percent, "failed"), exempt(percent))
 
     assert not decide(replace(before, cohort_rows=rows)).allowed
+
+
+NOT_PASSED = st.one_of(
+    st.builds(cohort, st.sampled_from(COHORTS), st.just("failed"), REASONS),
+    st.builds(
+        cohort,
+        st.sampled_from(COHORTS),
+        st.just("skipped"),
+        st.sampled_from([None, "gates_not_passed", "earlier_cohort_failed"]),
+    ),
+)
+
+
+@given(RECORDS, NOT_PASSED)
+def test_a_cohort_row_that_did_not_pass_always_blocks(before: Record, row: CohortRow) -> None:
+    after = replace(before, cohort_rows=(*before.cohort_rows, row))
+
+    assert not decide(after).allowed
+
+
+@given(RECORDS, st.sampled_from(COHORTS))
+def test_a_skip_for_missing_config_clears_nothing_but_a_cohort_of_a_rollout_without_it(
+    before: Record, percent: int
+) -> None:
+    """Where it is the row that turns block into allow, nothing of that cohort had failed."""
+    after = replace(before, cohort_rows=(*before.cohort_rows, exempt(percent)))
+
+    if decide(after).allowed and not decide(before).allowed:
+        assert before.header.missing_for_probe
+        rows = [row for row in before.cohort_rows if row.cohort_percent == percent]
+        assert all(row.status != "failed" for row in rows)
+
+
+@given(RECORDS, st.sampled_from(["aborted", "crashed"]))
+def test_an_attempt_that_did_not_finish_always_blocks(before: Record, outcome: str) -> None:
+    header = before.header.model_copy(update={"attempts": [attempt(outcome)]})
+
+    assert not decide(replace(before, header=header)).allowed
+
+
+@given(RECORDS, st.sampled_from(["gate-results.jsonl", "logs/gate-one.log", "cohort-5.json"]))
+def test_a_file_that_cannot_be_believed_always_blocks_and_is_named(
+    before: Record, name: str
+) -> None:
+    decision = decide(replace(before, problems=(Problem(name, "is odd"),)))
+
+    assert not decision.allowed
+    assert name in [reason.evidence for reason in decision.reasons]
 
 
 @given(RECORDS, st.data())

@@ -4,16 +4,17 @@ import json
 import multiprocessing
 import resource
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, combinations
 from pathlib import Path
 
 import pytest
 
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.decision import decide
-from canary_pipeline.rollout.evidence import Evidence, NotARolloutError
+from canary_pipeline.rollout.evidence import Evidence, NotARolloutError, Problem
 from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow, InFlight
+from canary_pipeline.rollout.records import CohortRow, GateRow, InFlight, Status
 from canary_pipeline_tests.rollout.conftest import FakeClock
 
 
@@ -37,8 +38,68 @@ def test_rows_that_many_processes_add_at_once_are_all_whole(evidence: Evidence) 
     for writer in writers:
         writer.join()
 
-    rows = evidence.record().gate_rows
-    assert sorted(int(each.run_id[4:]) for each in rows) == list(range(400))
+    record = evidence.verified_record()
+    assert sorted(int(each.run_id[4:]) for each in record.gate_rows) == list(range(400))
+    assert record.problems == ()
+
+
+def _write_in_turn(folder: Path) -> None:
+    for number in range(100):
+        Evidence(folder).write_text("SUMMARY.md", "ab"[number % 2] * 300_000)
+
+
+def test_a_reader_never_sees_half_a_file(evidence: Evidence) -> None:
+    evidence.write_text("SUMMARY.md", "a" * 300_000)
+    writer = multiprocessing.get_context("fork").Process(
+        target=_write_in_turn, args=(evidence.folder,)
+    )
+    writer.start()
+
+    seen = set()
+    while writer.is_alive():
+        text = evidence.read_text("SUMMARY.md") or ""
+        seen.add((len(text), *sorted(set(text))))
+    writer.join()
+
+    assert seen <= {(300_000, "a"), (300_000, "b")}
+    assert [file.name for file in evidence.folder.glob(".*")] == []
+
+
+def test_a_reader_of_rows_never_sees_half_a_row(evidence: Evidence) -> None:
+    writer = multiprocessing.get_context("fork").Process(
+        target=_add_rows, args=(evidence.folder, 0)
+    )
+    writer.start()
+
+    counts: list[int] = []
+    problems: list[Problem] = []
+    while writer.is_alive():
+        record = evidence.verified_record()
+        counts.append(len(record.gate_rows))
+        problems += record.problems
+    writer.join()
+
+    assert counts == sorted(counts)
+    assert problems == []
+    assert len(evidence.record().gate_rows) == 50
+
+
+@pytest.mark.parametrize("torn", [b"{", b'{"gate": "two", "sta', b"x" * 5000, b'{"a": 1}'])
+@pytest.mark.parametrize("name", ["gate-results.jsonl", "cohort-results.jsonl"])
+def test_a_row_without_its_line_end_was_never_written(
+    name: str, torn: bytes, evidence: Evidence
+) -> None:
+    """Also where it is the first, and where it is whole but for its end."""
+    (evidence.folder / name).write_bytes(torn)
+
+    before = evidence.verified_record()
+    evidence.add_gate_row(row(1))
+    evidence.add_cohort_row(CohortRow(cohort_percent=5, status="passed", attempt=1, run_id="run-1"))
+    after = evidence.verified_record()
+
+    assert (before.gate_rows, before.cohort_rows, before.problems) == ((), (), ())
+    assert (len(after.gate_rows), len(after.cohort_rows), after.problems) == (1, 1, ())
+    assert len((evidence.folder / name).read_bytes().splitlines()) == 1
 
 
 def test_a_torn_row_is_not_read_and_does_not_spoil_the_next(evidence: Evidence) -> None:
@@ -196,3 +257,140 @@ def test_a_folder_without_a_readable_header_is_no_rollout(
 
     with pytest.raises(NotARolloutError, match=r"rollout\.json"):
         finished.record()
+
+
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"], ids=ascii)
+def test_a_row_may_hold_any_character(separator: str, evidence: Evidence) -> None:
+    odd = row(1).model_copy(update={"detail": f"one{separator}two"})
+    evidence.add_gate_row(odd)
+    evidence.add_gate_row(row(2))
+
+    record = evidence.verified_record()
+
+    assert record.problems == ()
+    assert record.gate_rows == (odd, row(2))
+
+
+def _every_loss(rows: int) -> Sequence[tuple[int, ...]]:
+    """What may be left of so many rows when at least one is gone."""
+    return list(chain.from_iterable(combinations(range(rows), left) for left in range(rows)))
+
+
+@pytest.mark.parametrize("left", _every_loss(4), ids=str)
+def test_no_row_can_be_removed_without_a_block_that_names_its_file(
+    left: tuple[int, ...], plan: Plan, evidence: Evidence, clock: FakeClock
+) -> None:
+    """Least of all the one that failed."""
+    outcomes: list[tuple[str, Status]] = [
+        ("one", "failed"), ("one", "passed"), ("two", "passed"), ("two", "failed"),
+    ]  # fmt: skip
+    for name, status in outcomes:
+        evidence.add_gate_row(row(1, name).model_copy(update={"status": status}))
+    for percent in plan.cohorts:
+        evidence.add_cohort_row(
+            CohortRow(cohort_percent=percent, status="passed", attempt=1, run_id="run-1")
+        )
+    attempts.end(evidence, "run-1", "finished", None, clock)
+    file = evidence.folder / "gate-results.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[number] for number in left))
+
+    decision = decide(evidence.verified_record())
+
+    assert not decision.allowed
+    assert any(
+        reason.evidence == "gate-results.jsonl" and reason.text.startswith("gate-results.jsonl ")
+        for reason in decision.reasons
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"null\n",
+        b"[]\n",
+        b"\n",
+        b"{}\n",
+        b'{"gate": "one", "status": "perfect", "attempt": 1, "run_id": "r"}\n',
+        b'{"gate": "one", "status": "passed", "attempt": "1", "run_id": "r"}\n',
+        b'{"gate": "one", "status": "passed", "attempt": 0, "run_id": "r"}\n',
+        b"\xff\xfe\n",
+    ],
+)
+def test_a_line_that_is_no_row_is_a_problem_that_is_named(line: bytes, evidence: Evidence) -> None:
+    (evidence.folder / "gate-results.jsonl").write_bytes(line)
+
+    assert evidence.record().problems == (Problem("gate-results.jsonl", "line 1 is not a row"),)
+
+
+def test_a_file_of_rows_that_cannot_be_read_is_a_problem(finished: Evidence) -> None:
+    (finished.folder / "gate-results.jsonl").unlink()
+    (finished.folder / "gate-results.jsonl").mkdir()
+
+    decision = decide(finished.verified_record())
+
+    assert not decision.allowed
+    assert decision.reasons[0].text == "gate-results.jsonl cannot be read: Is a directory"
+
+
+def test_a_folder_is_only_made_where_nothing_is(evidence: Evidence, tmp_path: Path) -> None:
+    header = evidence.header()
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    (taken / ".hidden").touch()
+
+    with pytest.raises(FileExistsError):
+        Evidence.create(taken, header)
+    with pytest.raises(FileExistsError):
+        Evidence.create(evidence.folder, header)
+
+    assert [file.name for file in taken.iterdir()] == [".hidden"]
+    assert Evidence.create(tmp_path / "new/and/deep", header).header() == header
+
+
+@pytest.mark.parametrize("folder", ["/proc/no-such-thing", "/dev/null/rollout"])
+def test_a_folder_that_cannot_be_made_is_an_error_of_the_system(
+    folder: str, evidence: Evidence
+) -> None:
+    with pytest.raises(OSError, match=folder.rpartition("/")[0]):
+        Evidence.create(Path(folder), evidence.header())
+
+
+def test_a_file_is_readable_by_everybody_once_it_is_there(evidence: Evidence) -> None:
+    evidence.write_text("SUMMARY.md", "text")
+
+    assert (evidence.folder / "SUMMARY.md").stat().st_mode & 0o777 == 0o644
+
+
+def test_steps_are_in_flight_side_by_side(evidence: Evidence) -> None:
+    first, second = (
+        InFlight(step=step, phase="running", started_at="s", attempt=1, run_id="r")
+        for step in ("gate one", "gate two")
+    )
+    evidence.set_in_flight(first)
+    evidence.set_in_flight(second)
+    later = second.model_copy(update={"phase": "soak"})
+    evidence.set_in_flight(later)
+
+    assert evidence.all_in_flight() == [first, later]
+    evidence.clear_in_flight("gate one")
+    evidence.clear_in_flight("gate one")
+    assert evidence.all_in_flight() == [later]
+
+
+def test_what_is_in_flight_and_cannot_be_read_is_as_if_it_were_not(evidence: Evidence) -> None:
+    evidence.set_in_flight(
+        InFlight(step="gate one", phase="running", started_at="s", attempt=1, run_id="r")
+    )
+    [file] = (evidence.folder / "in-flight").iterdir()
+    file.write_text("{")
+
+    assert evidence.in_flight("gate one") is None
+    assert evidence.all_in_flight() == []
+
+
+def test_the_tail_of_a_file_is_its_last_lines(evidence: Evidence) -> None:
+    evidence.write_text("log", "".join(f"line {number}\n" for number in range(10_000)))
+
+    assert evidence.tail("log", 2) == "line 9998\nline 9999"
+    assert evidence.tail("no-such-file", 2) == ""

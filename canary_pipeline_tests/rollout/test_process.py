@@ -1,0 +1,337 @@
+"""Running a command: how it ends, what is heard of it, and that nothing of it outlives its time."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from canary_pipeline.rollout import process
+from canary_pipeline.rollout.clock import Clock, SystemClock
+from canary_pipeline.rollout.process import Finished
+from canary_pipeline_tests.conftest import await_true
+from canary_pipeline_tests.rollout.conftest import FakeClock
+
+
+class Interrupted(BaseException):
+    pass
+
+
+@dataclass
+class Shell:
+    """Runs bash scripts in a folder of their own, and hears what they print."""
+
+    folder: Path
+    heard: bytearray = field(default_factory=bytearray)
+
+    def run(
+        self,
+        script: str,
+        *,
+        timeout_seconds: float = 30,
+        environment: Mapping[str, str] = os.environ,
+        clock: Clock | None = None,
+        check_owner: Callable[[], None] = lambda: None,
+    ) -> Finished:
+        """Run a script to its end."""
+        return process.run(
+            ["bash", "-c", script],
+            self.folder,
+            environment,
+            write=self.heard.extend,
+            timeout_seconds=timeout_seconds,
+            clock=clock or SystemClock(),
+            check_owner=check_owner,
+        )
+
+    def has(self, name: str) -> bool:
+        """Whether the script has written a file."""
+        file = self.folder / name
+        return file.exists() and file.read_text() != ""
+
+    def gone(self, name: str) -> bool:
+        """Whether the process whose id the script wrote to this file runs no more."""
+        return not runs(int((self.folder / name).read_text()))
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def children() -> set[int]:
+    """The children of this process, dead or alive."""
+    file = Path(f"/proc/self/task/{os.getpid()}/children")
+    return {int(pid) for pid in file.read_text().split()}
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "finished"),
+    [
+        ("exit 0", Finished("exited", 0, "")),
+        ("exit 1", Finished("exited", 1, "exit code 1")),
+        ("exit 255", Finished("exited", 255, "exit code 255")),
+        ("kill -TERM $$", Finished("signal", None, "killed by SIGTERM")),
+        ("kill -SEGV $$", Finished("signal", None, "killed by SIGSEGV")),
+        ("(exit 7); exit $?", Finished("exited", 7, "exit code 7")),
+    ],
+)
+def test_how_a_command_ends(script: str, finished: Finished, shell: Shell) -> None:
+    assert shell.run(script) == finished
+
+
+@pytest.mark.parametrize(
+    ("program", "folder"),
+    [("no-such-program", "."), ("bash", "no-such-folder"), ("bash", "a-file"), ("./a-file", ".")],
+)
+def test_a_command_that_cannot_start_says_why(program: str, folder: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+
+    finished = process.run(
+        [program],
+        tmp_path / folder,
+        os.environ,
+        write=lambda _: None,
+        timeout_seconds=5,
+        clock=SystemClock(),
+    )
+
+    assert (finished.end, finished.exit_code) == ("cannot_start", None)
+    assert finished.detail.startswith("could not start: ")
+    assert (folder if folder != "." else program) in finished.detail
+
+
+@pytest.fixture
+def our_own_input() -> Iterator[None]:
+    """Something to read for this process, which is for no child of it."""
+    before = os.dup(0)
+    reading, writing = os.pipe()
+    os.write(writing, b"not for you")
+    os.close(writing)
+    os.dup2(reading, 0)
+    yield
+    os.dup2(before, 0)
+    os.close(reading)
+    os.close(before)
+
+
+@pytest.mark.usefixtures("our_own_input")
+def test_a_command_sees_the_environment_it_is_given_and_no_input(shell: Shell) -> None:
+    environment = {"PATH": os.environ["PATH"], "CHOSEN": "this one"}
+
+    shell.run('echo "$CHOSEN|$HOME"; pwd; cat', environment=environment)
+
+    assert shell.heard == f"this one|\n{shell.folder}\n".encode()
+
+
+def test_a_command_leads_a_group_of_its_own(shell: Shell) -> None:
+    shell.run('echo $$; ps -o pgid= -p $$ || cut -d" " -f5 "/proc/$$/stat"')
+
+    pid, group = shell.heard.split()
+    assert int(pid) == int(group) != os.getpgrp()
+
+
+def test_what_is_printed_is_handed_on_while_the_command_runs(shell: Shell) -> None:
+    def once_heard() -> None:
+        if b"early" in shell.heard:
+            (shell.folder / "go").touch()
+
+    finished = shell.run("echo early; until [ -e go ]; do sleep 0.01; done", check_owner=once_heard)
+
+    assert finished.exit_code == 0
+
+
+def test_the_last_words_of_a_command_that_fills_the_pipe_are_heard(shell: Shell) -> None:
+    shell.run("head -c 3000000 /dev/zero; echo the end")
+
+    assert len(shell.heard) == 3_000_008
+    assert shell.heard.endswith(b"the end\n")
+
+
+def test_a_command_that_closes_its_output_is_still_waited_for(shell: Shell) -> None:
+    finished = shell.run("exec >&- 2>&-; sleep 0.3; exit 4")
+
+    assert finished.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 300", "exec >&- 2>&-; sleep 300", "while :; do echo busy; done"],
+    ids=["quiet", "output closed", "chatty"],
+)
+def test_a_command_is_stopped_at_its_timeout_whatever_it_does(script: str, shell: Shell) -> None:
+    started = time.monotonic()
+
+    finished = shell.run(script, timeout_seconds=0.3)
+
+    assert finished == Finished("timeout", None, "stopped after 0.3 s")
+    assert 0.3 <= time.monotonic() - started < 4
+
+
+def test_the_timeout_is_measured_by_the_clock_that_never_jumps(
+    shell: Shell, clock: FakeClock
+) -> None:
+    looks = []
+
+    def half_an_hour_passes() -> None:
+        looks.append(clock.seconds)
+        clock.wall += timedelta(days=365)
+        clock.seconds += 1800 if shell.has("started") else 0
+
+    finished = shell.run(
+        "echo yes > started; sleep 300",
+        timeout_seconds=3600,
+        clock=clock,
+        check_owner=half_an_hour_passes,
+    )
+
+    assert finished == Finished("timeout", None, "stopped after 3600 s")
+    assert looks[-1] == 1800
+
+
+class HourLater(SystemClock):
+    """The machine's own clock, until its owner looks up and a condition holds: an hour later."""
+
+    def __init__(self) -> None:
+        self._later = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self._later
+
+    def once(self, condition: Callable[[], bool]) -> Callable[[], None]:
+        """Something to call several times a second."""
+
+        def look_up() -> None:
+            if condition():
+                self._later = 3600.0
+
+        return look_up
+
+
+@pytest.mark.parametrize(
+    ("traps", "last_words"),
+    [
+        ("trap 'echo interrupted; exit 0' INT", b"interrupted\n"),
+        ("trap '' INT; trap 'echo terminated; exit 0' TERM", b"terminated\n"),
+        ("trap 'echo first' INT; trap 'echo second; exit 0' TERM", b"first\nsecond\n"),
+    ],
+)
+def test_a_command_is_asked_twice_before_it_is_killed(
+    traps: str, last_words: bytes, shell: Shell
+) -> None:
+    clock = HourLater()
+
+    finished = shell.run(
+        f"{traps}; echo yes > ready; while :; do :; done",
+        clock=clock,
+        check_owner=clock.once(lambda: shell.has("ready")),
+    )
+
+    assert finished.end == "timeout"
+    assert shell.heard == last_words
+
+
+FAMILY = (
+    "trap '' INT TERM\n"
+    "echo $$ > parent\n"
+    "bash -c 'echo $$ > child; bash -c \"echo \\$\\$ > grandchild; sleep 300\"; sleep 300' &\n"
+    "wait\n"
+)
+
+
+def family_is_there(shell: Shell) -> bool:
+    return all(shell.has(name) for name in ("parent", "child", "grandchild"))
+
+
+def family_is_gone(shell: Shell) -> bool:
+    return all(shell.gone(name) for name in ("parent", "child", "grandchild"))
+
+
+def test_a_family_that_ignores_signals_is_gone_after_its_timeout(shell: Shell) -> None:
+    clock = HourLater()
+
+    finished = shell.run(
+        FAMILY, clock=clock, check_owner=clock.once(lambda: family_is_there(shell))
+    )
+
+    assert finished.end == "timeout"
+    assert family_is_gone(shell)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, RuntimeError])
+def test_a_family_is_gone_after_its_owner_gave_up(kind: type[BaseException], shell: Shell) -> None:
+    def give_up() -> None:
+        if family_is_there(shell):
+            raise kind
+
+    with pytest.raises(kind):
+        shell.run(FAMILY, check_owner=give_up)
+
+    assert family_is_gone(shell)
+
+
+def test_a_command_that_has_ended_leaves_no_process_of_ours(shell: Shell) -> None:
+    before = children()
+
+    shell.run("true")
+    shell.run("sleep 300", timeout_seconds=0.1)
+
+    assert children() == before
+
+
+def test_output_after_an_interrupt_is_still_handed_on(shell: Shell) -> None:
+    def give_up() -> None:
+        if shell.has("ready"):
+            raise Interrupted
+
+    script = "trap 'echo why I stopped; exit 1' INT; echo yes > ready; while :; do :; done"
+    with pytest.raises(Interrupted):
+        shell.run(script, check_owner=give_up)
+
+    assert shell.heard == b"why I stopped\n"
+
+
+def test_a_daemon_that_never_stops_writing_does_not_hold_the_command_up(shell: Shell) -> None:
+    daemon = "setsid bash -c 'echo $$ > daemon; while :; do echo noise || exit; done'"
+    started = time.monotonic()
+
+    finished = shell.run(f"{daemon} & until [ -s daemon ]; do :; done")
+
+    assert finished.exit_code == 0
+    assert time.monotonic() - started < 10
+    await_true(lambda: shell.gone("daemon"))  # its pipe is closed
+
+
+OWNER = (
+    "import os, sys\n"
+    "from pathlib import Path\n"
+    "from canary_pipeline.rollout import process\n"
+    "from canary_pipeline.rollout.clock import SystemClock\n"
+    "process.run(['bash', '-c', 'echo $$ > pid; exec sleep 300'], Path(sys.argv[1]), os.environ,"
+    " write=lambda _: None, timeout_seconds=300, clock=SystemClock())\n"
+)
+
+
+def test_a_command_does_not_outlive_an_owner_that_is_killed(shell: Shell) -> None:
+    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(shell.folder)])
+    await_true(lambda: shell.has("pid"))
+    assert not shell.gone("pid")
+
+    owner.kill()
+    owner.wait()
+
+    await_true(lambda: shell.gone("pid"))
