@@ -153,7 +153,9 @@ def _watch_over(
     holder = last_holder(name)
     if holder.get("run") == context.run_id:
         return owner_check(int(holder["pid"]))
-    resource.at_teardown.enter_context(Claim(name, {"run": context.run_id}))
+    resource.at_teardown.enter_context(
+        Claim(name, {"run": context.run_id, "pid": str(os.getpid())})
+    )
     resource.at_teardown.callback(
         conclude, context.instance, context.run, "crashed", "a step failed"
     )
