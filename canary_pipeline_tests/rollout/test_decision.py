@@ -134,6 +134,25 @@ def test_what_blocks_and_for_how_many_reasons(name: str) -> None:
     assert len(decision.reasons) == reasons
 
 
+@pytest.mark.parametrize(
+    ("attempt_of_row", "texts"),
+    [
+        (1, ["gate one has no result of attempt 2"]),
+        (2, []),
+        (3, []),
+    ],
+)
+def test_a_pass_from_before_the_attempt_that_was_to_run_the_gate_again_does_not_count(
+    attempt_of_row: int, texts: list[str]
+) -> None:
+    second = attempt("finished").model_copy(update={"attempt": 2, "gates_to_run": ["one"]})
+    row = gate("one").model_copy(update={"attempt": attempt_of_row})
+
+    decision = decide(record([row, gate("two")], attempts=[attempt("finished"), second]))
+
+    assert [reason.text for reason in decision.reasons] == texts
+
+
 @pytest.mark.parametrize("empty", ["gates", "cohorts"])
 def test_a_rollout_of_nothing_is_not_allowed(empty: str) -> None:
     nothing = record([], [])

@@ -303,10 +303,10 @@ def test_output_of_both_kinds_is_kept_in_order_whatever_it_is(
 
 
 def test_a_flood_is_kept_whole(plan: Plan, real: Surroundings) -> None:
-    row = run_gate(Gate("one", "head -c 20000000 /dev/zero"), plan, real)
+    row = run_gate(Gate("one", "head -c 100000000 /dev/zero"), plan, real)
 
     assert row.status == "passed"
-    assert len(log_of(row, real)) == 20_000_000
+    assert len(log_of(row, real)) == 100_000_000
 
 
 @pytest.mark.parametrize(
@@ -372,3 +372,19 @@ def test_a_token_that_is_renewed_while_the_gate_runs_never_reaches_the_log(
     row = run_gate(Gate("one", command), plan, replace(real, redactor=Redactor(TokenFile(file))))
 
     assert log_of(row, real) == b"[redacted]\n[redacted] [redacted]\n"
+
+
+@pytest.mark.xfail(strict=True, reason="a token that comes and goes while a gate is quiet leaks")
+def test_a_token_that_came_and_went_while_the_gate_was_quiet_never_reaches_the_log(
+    plan: Plan, real: Surroundings, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("first-token")
+    command = (
+        f"echo second-token > {file}; kept=$(cat {file}); sleep 0.8; "
+        f"echo third-token > {file}; echo $kept"
+    )
+
+    row = run_gate(Gate("one", command), plan, replace(real, redactor=Redactor(TokenFile(file))))
+
+    assert log_of(row, real) == b"[redacted]\n"
