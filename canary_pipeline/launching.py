@@ -90,7 +90,7 @@ def _run_job(evidence: Evidence, environment: Environment, *, skip_gates: bool) 
     try:
         return _answer(evidence, *_executed(evidence, environment, skip_gates=skip_gates))
     except KeyboardInterrupt:
-        attempts.abandon(evidence, "stopped before its first step", SystemClock())
+        attempts.abandon(evidence, "interrupted outside its steps", SystemClock())
         return _answer(evidence, aborted=True, succeeded=False)
     except Exception as error:
         attempts.abandon(evidence, f"could not be run: {type(error).__name__}", SystemClock())

@@ -224,8 +224,18 @@ def end(
 
 
 def abandon(evidence: Evidence, why: str, clock: Clock) -> None:
-    """Write the decision of a rollout that nobody got to work on."""
-    _write_summary(evidence, clock, Reason(why, HEADER))
+    """Write the decision of a rollout whose command ends without its run having seen to it.
+
+    Args:
+        evidence: The rollout's folder.
+        why: What ended it, free of secrets.
+        clock: Time.
+    """
+    last = evidence.header().attempts[-1:]
+    if not last:
+        _write_summary(evidence, clock, Reason(why, HEADER))
+    elif last[0].outcome is None:
+        end(evidence, last[0].run_id, "aborted", why, clock)
 
 
 def _write_summary(evidence: Evidence, clock: Clock, *more: Reason) -> Decision:

@@ -283,3 +283,29 @@ def test_only_the_last_line_of_the_summary_decides(
     evidence.write_text("SUMMARY.md", text)
 
     assert attempts.written_decision(evidence) == decided
+
+
+def test_a_rollout_that_nobody_got_to_work_on_is_concluded(
+    plan: Plan, clock: FakeClock, tmp_path: Path
+) -> None:
+    untouched = attempts.open_rollout(plan, tmp_path / "untouched", clock)
+
+    attempts.abandon(untouched, "interrupted", clock)
+
+    assert attempts.written_decision(untouched) == "block"
+    assert "interrupted" in (untouched.read_text("SUMMARY.md") or "")
+
+
+def test_an_attempt_under_way_is_aborted_and_a_finished_one_left_as_it_is(
+    plan: Plan, evidence: Evidence, clock: FakeClock
+) -> None:
+    attempts.abandon(evidence, "interrupted", clock)
+    assert evidence.header().attempts[-1].outcome == "aborted"
+
+    attempts.join(evidence, "run-2", "a test", clock)
+    pass_everything(plan, evidence)
+    attempts.end(evidence, "run-2", "finished", None, clock)
+    before = evidence.read_text("SUMMARY.md")
+    attempts.abandon(evidence, "interrupted", clock)
+
+    assert evidence.read_text("SUMMARY.md") == before
