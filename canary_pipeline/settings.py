@@ -121,8 +121,11 @@ class Setting:
             raise SettingError(source, shown, self.accepted) from None
 
 
+_URL_WITHOUT_SECRETS = re.compile(r"([a-zA-Z+.-]*://)?[^@?#:]*(:[0-9]*)?(/[^@?#:]*)?")
+
+
 def _quoted(name: str, text: str) -> str:
-    if name.endswith("_url") and any(mark in text for mark in "@?"):
+    if name.endswith("_url") and not _URL_WITHOUT_SECRETS.fullmatch(text):
         # A URL that cannot be parsed cannot be cleaned of user info and query either.
         return "not a URL that can be used (value not shown)"
     shown = text if len(text) <= 80 else text[:77] + "…"  # noqa: PLR2004 - a line of a terminal

@@ -71,6 +71,10 @@ class Redactor:
         """Know the token as it is now, so that it is hidden even after it was renewed."""
         self._token = token
         self._seen: set[bytes] = set()
+        self.notice()
+
+    def notice(self) -> None:
+        """Take note of the token as it is now; to be called often while others may see it."""
         self._secrets()
 
     def text(self, text: str) -> str:

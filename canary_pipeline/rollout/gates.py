@@ -106,6 +106,11 @@ def _run_logged(
     gate: Gate, plan: Plan, around: Surroundings
 ) -> tuple[process.Finished, str | None]:
     """Run the gate's command; return how it ended, and why its log is incomplete if it is."""
+
+    def look_up() -> None:
+        around.check_owner()
+        around.redactor.notice()  # a token may come and go while the gate prints nothing
+
     with _Log(around.evidence.open_log(gate.log_file), around.redactor) as log:
         finished = process.run(
             ["bash", "-c", gate.command],
@@ -114,7 +119,7 @@ def _run_logged(
             write=log.write,
             timeout_seconds=plan.gate_timeout_seconds,
             clock=around.clock,
-            check_owner=around.check_owner,
+            check_owner=look_up,
         )
         if finished.end == "cannot_start":
             log.write(f"{finished.detail}\n".encode())

@@ -106,3 +106,9 @@ def staging(one_staging: FakeStaging) -> Iterator[FakeStaging]:
 def with_gates(plan: Plan, *gates: Gate) -> Plan:
     """The plan with other gates."""
     return replace(plan, environment=replace(plan.environment, gates=gates))
+
+
+def children_of(pid: int) -> set[int]:
+    """The children of a process, dead or alive."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    return {int(child) for child in file.read_text().split()}

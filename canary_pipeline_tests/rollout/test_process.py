@@ -15,7 +15,7 @@ from canary_pipeline.rollout import process
 from canary_pipeline.rollout.clock import Clock, SystemClock
 from canary_pipeline.rollout.process import Finished
 from canary_pipeline_tests.conftest import await_true
-from canary_pipeline_tests.rollout.conftest import FakeClock
+from canary_pipeline_tests.rollout.conftest import FakeClock, children_of
 
 
 class Interrupted(BaseException):
@@ -66,12 +66,6 @@ def runs(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def children() -> set[int]:
-    """The children of this process, dead or alive."""
-    file = Path(f"/proc/self/task/{os.getpid()}/children")
-    return {int(pid) for pid in file.read_text().split()}
 
 
 @pytest.fixture
@@ -215,11 +209,11 @@ class HourLater(SystemClock):
     def once(self, condition: Callable[[], bool]) -> Callable[[], None]:
         """Something to call several times a second."""
 
-        def look_up() -> None:
+        def check_owner() -> None:
             if condition():
                 self._later = 3600.0
 
-        return look_up
+        return check_owner
 
 
 @pytest.mark.parametrize(
@@ -285,12 +279,12 @@ def test_a_family_is_gone_after_its_owner_gave_up(kind: type[BaseException], she
 
 
 def test_a_command_that_has_ended_leaves_no_process_of_ours(shell: Shell) -> None:
-    before = children()
+    before = children_of(os.getpid())
 
     shell.run("true")
     shell.run("sleep 300", timeout_seconds=0.1)
 
-    assert children() == before
+    assert children_of(os.getpid()) == before
 
 
 def test_output_after_an_interrupt_is_still_handed_on(shell: Shell) -> None:
@@ -329,6 +323,7 @@ OWNER = (
 def test_a_command_does_not_outlive_an_owner_that_is_killed(shell: Shell) -> None:
     owner = subprocess.Popen([sys.executable, "-c", OWNER, str(shell.folder)])
     await_true(lambda: shell.has("pid"))
+    await_true(lambda: len(children_of(owner.pid)) == 2)  # the command, and what guards it
     assert not shell.gone("pid")
 
     owner.kill()
