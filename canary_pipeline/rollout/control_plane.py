@@ -76,15 +76,22 @@ class Answer:
 
     def json_object(self) -> dict[str, Any] | None:
         """The body as a JSON object, or None where it is something else."""
-        value = self.json()
+        try:
+            value = self.json()
+        except ValueError:
+            return None
         return value if isinstance(value, dict) else None
 
     def json(self) -> Any:
-        """The body as JSON, or None where it is something else."""
+        """The body as JSON.
+
+        Raises:
+            ValueError: When it is something else.
+        """
         try:
             return json.loads(self.body.decode("utf-8"), parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            return None
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
 
 
 def _refuse(name: str) -> Any:
@@ -184,7 +191,9 @@ def _snapshot_problem(answer: Answer) -> str | None:
         return f"answered {answer.status}"
     if not answer.complete:
         return f"is longer than {MOST_SNAPSHOT_BYTES} bytes"
-    if answer.json() is None:
+    try:
+        answer.json()
+    except ValueError:
         return "answered something that is not JSON"
     return None
 

@@ -1,5 +1,6 @@
 """The auth token: where it is read, and how it is kept out of everything that is written."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,7 +103,8 @@ class Redactor:
             except TokenUnavailableError:
                 pass  # nothing new to hide; what was seen stays hidden
             else:
-                self._seen |= {value.encode(), quote(value, safe="").encode()}
+                forms = (value, quote(value, safe=""), json.dumps(value)[1:-1])
+                self._seen |= {form.encode() for form in forms}
         return sorted(self._seen, key=len, reverse=True)
 
 

@@ -26,11 +26,12 @@ LADDER: tuple[tuple[signal.Signals, float], ...] = (
 
 _GUARD = (
     "import os,signal,sys\n"
-    "if not sys.stdin.buffer.read(1):\n"
-    "    try: os.killpg(int(sys.argv[1]), signal.SIGKILL)\n"
+    "group = sys.stdin.buffer.readline()\n"
+    "if group and not sys.stdin.buffer.read(1):\n"
+    "    try: os.killpg(int(group), signal.SIGKILL)\n"
     "    except ProcessLookupError: pass\n"
 )
-"""A process that kills a group when whoever started it dies without saying goodbye."""
+"""A process that is told a group, and kills it when whoever told it dies without a goodbye."""
 
 End = Literal["exited", "signal", "timeout", "cannot_start"]
 
@@ -74,6 +75,7 @@ def run(
     Returns:
         How it ended. An exception (an interrupt, say) is passed on after the group was stopped.
     """
+    guard = _start_guard()  # first: from its first moment on the command must not be alone
     try:
         child = subprocess.Popen(  # noqa: S603 - running a command is what this module is for
             command,
@@ -85,9 +87,10 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
+        _dismiss(guard)
         where = f": {error.filename}" if error.filename else ""
         return Finished("cannot_start", None, f"could not start: {error.strerror}{where}")
-    guard = _start_guard(child.pid)
+    _tell(guard, f"{child.pid}\n".encode())
     deadline = clock.monotonic() + timeout_seconds
     timed_out = False
     try:
@@ -166,10 +169,11 @@ def _signal_group(child: subprocess.Popen[bytes], number: int) -> bool:
     return True
 
 
-def _start_guard(group: int) -> subprocess.Popen[bytes] | None:
+def _start_guard() -> subprocess.Popen[bytes] | None:
     try:
         return subprocess.Popen(  # noqa: S603 - our own interpreter and our own text
-            [sys.executable, "-S", "-E", "-c", _GUARD, str(group)],
+            [sys.executable, "-S", "-E", "-c", _GUARD],
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -179,10 +183,16 @@ def _start_guard(group: int) -> subprocess.Popen[bytes] | None:
         return None  # a host without room for one more process still gets its gate run
 
 
+def _tell(guard: subprocess.Popen[bytes] | None, data: bytes) -> None:
+    if guard is not None and guard.stdin is not None:
+        with suppress(OSError):
+            guard.stdin.write(data)
+
+
 def _dismiss(guard: subprocess.Popen[bytes] | None) -> None:
     if guard is not None:
-        with suppress(OSError):
-            guard.communicate(b".")
+        _tell(guard, b".")
+        guard.communicate()
 
 
 def _ended(code: int) -> Finished:

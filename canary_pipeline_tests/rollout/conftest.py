@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -101,14 +101,3 @@ def staging(one_staging: FakeStaging) -> Iterator[FakeStaging]:
     one_staging.released = threading.Event()
     yield one_staging
     one_staging.released.set()
-
-
-def with_gates(plan: Plan, *gates: Gate) -> Plan:
-    """The plan with other gates."""
-    return replace(plan, environment=replace(plan.environment, gates=gates))
-
-
-def children_of(pid: int) -> set[int]:
-    """The children of a process, dead or alive."""
-    file = Path(f"/proc/{pid}/task/{pid}/children")
-    return {int(child) for child in file.read_text().split()}

@@ -1,5 +1,6 @@
 """What can go wrong on the way to staging: each within its time, in words without secrets."""
 
+import json
 import socket
 import threading
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from canary_pipeline.rollout.control_plane import Answer, ControlPlane, Failure, below
-from canary_pipeline.rollout.credentials import FixedToken, TokenFile
+from canary_pipeline.rollout.credentials import FixedToken, Redactor, TokenFile
 from canary_pipeline.rollout.plan import Endpoints
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import (
@@ -432,3 +433,19 @@ def test_user_info_of_a_snapshot_url_is_its_basic_auth(staging: FakeStaging) -> 
 )
 def test_the_probe_lies_below_the_base(base: str, url: str) -> None:
     assert below(base, "/path") == url
+
+
+@pytest.mark.parametrize("body", ["null", "0", "[]", '""'])
+def test_any_json_is_a_snapshot(body: str, staging: FakeStaging) -> None:
+    staging.snapshots["/metrics"] = answer(200, body)
+    endpoints = Endpoints(runtime_metrics_url=f"{staging.url}/metrics")
+
+    assert ControlPlane(endpoints, None, 5).snapshot("runtime_metrics") == body.encode()
+
+
+def test_a_token_is_hidden_as_json_writes_it() -> None:
+    awkward = 'a"b\\c'
+
+    hidden = Redactor(FixedToken(awkward)).data(json.dumps({"echo": awkward}).encode())
+
+    assert hidden == b'{"echo": "[redacted]"}'

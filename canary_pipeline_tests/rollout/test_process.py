@@ -1,6 +1,7 @@
 """Running a command: how it ends, what is heard of it, and that nothing of it outlives its time."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -330,3 +331,19 @@ def test_a_command_does_not_outlive_an_owner_that_is_killed(shell: Shell) -> Non
     owner.wait()
 
     await_true(lambda: shell.gone("pid"))
+
+
+def test_a_command_does_not_outlive_an_owner_that_is_killed_at_once(tmp_path: Path) -> None:
+    """The command itself kills its owner, as early as can be."""
+    program = OWNER.replace("echo $$ > pid;", "echo $$ > pid; kill -KILL $PPID;")
+    shells = [Shell(tmp_path / str(number)) for number in range(8)]
+    for shell in shells:
+        shell.folder.mkdir()
+        subprocess.run([sys.executable, "-c", program, str(shell.folder)], check=False)
+
+    try:
+        await_true(lambda: all(shell.gone("pid") for shell in shells), 2)
+    finally:
+        for shell in shells:
+            if not shell.gone("pid"):
+                os.kill(int((shell.folder / "pid").read_text()), signal.SIGKILL)
