@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import dagster as dg
 import pytest
@@ -100,16 +100,24 @@ class Commands:
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(
-        self, program: str, *arguments: str, more: Mapping[str, str] | None = None
+        self,
+        program: str,
+        *arguments: str,
+        more: Mapping[str, str] | None = None,
+        output: IO[str] | None = None,
     ) -> "subprocess.Popen[str]":
-        """Start a program of the project's virtual environment."""
+        """Start a program of the project's virtual environment.
+
+        What it prints is kept for `finish`, or goes to a file: a pipe that nobody reads would
+        in time hold up a program that runs for long.
+        """
         process = subprocess.Popen(
             [PROGRAMS / program, *arguments],
             cwd=self.folder,
             env={**self.environment, **(more or {})},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             text=True,
             start_new_session=True,
         )

@@ -134,10 +134,12 @@ class Dev:
 def serving(commands: Commands) -> Iterator[Dev]:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
-    process = commands.start(
-        "dagster", "dev", "-m", "canary_pipeline", "-h", "127.0.0.1", "-p", str(port),
-        more={"OA_STAGING_CANARY_COHORTS": "5,25,100"},
-    )  # fmt: skip
+    with (commands.folder / "dagster-dev.log").open("w") as log:
+        process = commands.start(
+            "dagster", "dev", "-m", "canary_pipeline", "-h", "127.0.0.1", "-p", str(port),
+            more={"OA_STAGING_CANARY_COHORTS": "5,25,100"},
+            output=log,
+        )  # fmt: skip
     dev = Dev(f"http://127.0.0.1:{port}", commands)
 
     def is_up() -> bool:

@@ -106,6 +106,8 @@ def _failure(event: dg.DagsterEvent) -> str:
     if not event.is_step_failure:
         return ""
     error = event.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
     return f"step {event.step_key} failed ({error.cls_name if error else 'no error recorded'})"
 
 

@@ -101,3 +101,9 @@ def staging(one_staging: FakeStaging) -> Iterator[FakeStaging]:
     one_staging.released = threading.Event()
     yield one_staging
     one_staging.released.set()
+
+
+def children_of(pid: int) -> set[int]:
+    """The children of a process, dead or alive."""
+    file = Path(f"/proc/{pid}/task/{pid}/children")
+    return {int(child) for child in file.read_text().split()}
