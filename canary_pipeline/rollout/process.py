@@ -2,6 +2,7 @@
 
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,6 +33,9 @@ _GUARD = (
     "    except ProcessLookupError: pass\n"
 )
 """A process that is told a group, and kills it when whoever told it dies without a goodbye."""
+
+_START_WHEN_TOLD = ("/bin/sh", "-c", 'read -r go && exec "$@" < /dev/null', "sh")
+"""Becomes a command once its guard knows of it; where the owner dies before, nothing is run."""
 
 End = Literal["exited", "signal", "timeout", "cannot_start"]
 
@@ -75,13 +79,16 @@ def run(
     Returns:
         How it ended. An exception (an interrupt, say) is passed on after the group was stopped.
     """
-    guard = _start_guard()  # first: from its first moment on the command must not be alone
+    if shutil.which(command[0], path=environment.get("PATH", os.defpath)) is None:
+        return Finished("cannot_start", None, f"could not start: no such program: {command[0]}")
+    guard = _start_guard()
     try:
         child = subprocess.Popen(  # noqa: S603 - running a command is what this module is for
-            command,
+            [*_START_WHEN_TOLD, *command],
             cwd=folder,
             env=dict(environment),
-            stdin=subprocess.DEVNULL,
+            bufsize=0,
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -91,6 +98,7 @@ def run(
         where = f": {error.filename}" if error.filename else ""
         return Finished("cannot_start", None, f"could not start: {error.strerror}{where}")
     _tell(guard, f"{child.pid}\n".encode())
+    _tell(child, b"go\n")
     deadline = clock.monotonic() + timeout_seconds
     timed_out = False
     try:
@@ -101,6 +109,8 @@ def run(
         assert child.stdout is not None  # noqa: S101 - asked for above
         _drain(child.stdout, write)
         child.stdout.close()
+        if child.stdin is not None:
+            child.stdin.close()
     if timed_out:
         return Finished("timeout", None, f"stopped after {timeout_seconds:g} s")
     return _ended(child.returncode)
@@ -183,10 +193,10 @@ def _start_guard() -> subprocess.Popen[bytes] | None:
         return None  # a host without room for one more process still gets its gate run
 
 
-def _tell(guard: subprocess.Popen[bytes] | None, data: bytes) -> None:
-    if guard is not None and guard.stdin is not None:
+def _tell(process: subprocess.Popen[bytes] | None, data: bytes) -> None:
+    if process is not None and process.stdin is not None:
         with suppress(OSError):
-            guard.stdin.write(data)
+            process.stdin.write(data)
 
 
 def _dismiss(guard: subprocess.Popen[bytes] | None) -> None:
