@@ -88,6 +88,8 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
         check_owner = _watch_over(context, rollout, resource)
         evidence = _folder(context, rollout, settings, opens=opens)
         attempt = attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
+        if opens:
+            _tag(context, rollout, evidence)
         plan = attempts.settled_plan(settings.plan, evidence.header())
     except Exception as error:
         raise dg.Failure(str(error), allow_retries=False) from error
@@ -131,14 +133,13 @@ def _folder(
         raise dg.Failure(_whole(rollout))
     if evidence is None:
         evidence = attempts.open_rollout(settings.plan, settings.output_dir, SystemClock())
-    if opens:
-        attempts.join(evidence, context.run_id, launched_by(context.run), SystemClock())
-        tags = {
-            ROLLOUT_TAG: str(evidence.folder),
-            ENVIRONMENT_TAG: settings.plan.environment.name,
-        }
-        context.instance.add_run_tags(context.run_id, tags)
     return evidence
+
+
+def _tag(context: dg.OpExecutionContext, rollout: Rollout, evidence: Evidence) -> None:
+    """Let people and later runs find the rollout by its run; only once the folder knows the run."""
+    tags = {ROLLOUT_TAG: str(evidence.folder), ENVIRONMENT_TAG: rollout.environment.name}
+    context.instance.add_run_tags(context.run_id, tags)
 
 
 def _watch_over(
