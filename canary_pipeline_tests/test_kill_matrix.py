@@ -25,7 +25,7 @@ from canary_pipeline_tests.fake_staging import FakeStaging
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = 68
+MOMENTS = 66
 """The moments of a rollout with one cohort and every snapshot; a test below counts them."""
 
 CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 3)
