@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 VARIABLE = "LOCAL_STAGING_FAULT"
 
+FAULT_PERCENT = 25
+"""The canary percent that the faults of applying it begin at."""
+
 FAULTS: Mapping[str, str] = {
     "error-at-25": "the control service answers 500 to the probe of cohort 25",
     "hang": "the control service never answers the probes of cohort 10 and later",
@@ -11,6 +14,10 @@ FAULTS: Mapping[str, str] = {
     "lost-on-crash": "a message is acknowledged before it is on disk",
     "open-door": "topics are served to whoever asks, with any token or none",
     "unhealthy": "the service says of itself that it is not healthy",
+    "apply-does-nothing": "new canary settings are accepted, and the service never gets them",
+    "apply-fails": "new canary settings are refused from 25 % on",
+    "apply-lands-late": "the service restarts with new canary settings only 3 s later",
+    "drift": "a second after 25 % was applied, the percents fall back to 0 by themselves",
 }
 
 

@@ -10,6 +10,14 @@ Driver = Literal["control_service", "runtime_service"]
 
 BUCKETS = 100
 
+VARIABLES = (
+    "OA_RUNTIME_CANARY_USER_PERCENT",
+    "OA_RUNTIME_CANARY_AUTOPILOT_PERCENT",
+    "OA_RUNTIME_SHADOW_ENABLED",
+    "OA_RUNTIME_SHADOW_SAMPLE_RATE",
+)
+"""What sets the canary and the shadow: read once, when the service starts."""
+
 
 def bucket(scope: CanaryScope, identity: str) -> int:
     """The bucket of an id, from 0 to 99: stable, and the same on every host."""
@@ -50,11 +58,12 @@ class RoutingSettings:
     @classmethod
     def read(cls, variables: Mapping[str, str]) -> "RoutingSettings":
         """Read the canary and the shadow; whatever is not understood reads as off."""
+        users, autopilots, shadow, sample_rate = (variables.get(name, "") for name in VARIABLES)
         return cls(
-            _percent(variables.get("OA_RUNTIME_CANARY_USER_PERCENT", "")),
-            _percent(variables.get("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", "")),
-            variables.get("OA_RUNTIME_SHADOW_ENABLED", "").lower() in ("true", "1", "yes"),
-            _share(variables.get("OA_RUNTIME_SHADOW_SAMPLE_RATE", "")),
+            _percent(users),
+            _percent(autopilots),
+            shadow.lower() in ("true", "1", "yes"),
+            _share(sample_rate),
         )
 
     def status(self) -> dict[str, Any]:

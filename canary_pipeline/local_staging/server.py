@@ -11,13 +11,18 @@ import click
 import uvicorn
 
 from canary_pipeline.local_staging import session_file
+from canary_pipeline.local_staging.deployment import Deployment
 from canary_pipeline.local_staging.faults import fault_in
+from canary_pipeline.local_staging.restart import (
+    HOST,
+    keep_port,
+    socket_to_serve_on,
+    start_again,
+)
 from canary_pipeline.local_staging.routing import RoutingSettings
 from canary_pipeline.local_staging.service import Staging, service
 from canary_pipeline.local_staging.stream import TopicStream
 from canary_pipeline.local_staging.tokens import Issuer, new_token_variables
-
-HOST = "127.0.0.1"
 
 
 @click.command()
@@ -35,14 +40,18 @@ HOST = "127.0.0.1"
 def main(*, port: int, state_dir: Path, ready_file: Path | None, end_with_stdin: bool) -> None:
     """Serve the stand-in on loopback until it is stopped."""
     state_dir.mkdir(parents=True, exist_ok=True)
+    variables = {**new_token_variables(), **os.environ}
     try:
-        staging = staging_from({**new_token_variables(), **os.environ}, state_dir)
+        staging = staging_from(variables, state_dir)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     server = _Server(staging, state_dir, ready_file)
     if end_with_stdin:
         threading.Thread(target=server.end_with_stdin, name="stdin", daemon=True).start()
-    server.run([socket.create_server((HOST, port))])
+    server.run([socket_to_serve_on(port)])
+    staging.stream.close()
+    if server.kept is not None:
+        start_again({**variables, **(staging.deployment.variables or {})}, server.kept)
 
 
 def staging_from(variables: Mapping[str, str], state_dir: Path) -> Staging:
@@ -58,11 +67,16 @@ def staging_from(variables: Mapping[str, str], state_dir: Path) -> Staging:
         TopicStream(state_dir / "topics.sqlite", durable=fault != "lost-on-crash"),
         fault,
         variables.get("LOCAL_STAGING_MAINTENANCE") == "1",
+        deployment=Deployment(fault),
     )
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn that says when it serves, and keeps the session token fresh while it does."""
+    """Uvicorn that says when it serves, and keeps the session token fresh while it does.
+
+    Attributes:
+        kept: Holds the port when the server has stopped to start again; else None.
+    """
 
     def __init__(self, staging: Staging, state_dir: Path, ready_file: Path | None) -> None:
         config = uvicorn.Config(
@@ -74,17 +88,21 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=1,
         )
         super().__init__(config)
-        self._issuer = staging.issuer
+        self.kept: socket.socket | None = None
+        self._staging = staging
         self._token_file = state_dir / session_file.NAME
         self._ready_file = ready_file
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        session_file.write_session(self._token_file, self._issuer)
-        renewal = asyncio.create_task(session_file.keep_fresh(self._token_file, self._issuer))
+        issuer = self._staging.issuer
+        session_file.write_session(self._token_file, issuer)
+        renewal = asyncio.create_task(session_file.keep_fresh(self._token_file, issuer))
+        drift = asyncio.create_task(self._staging.drift())
         try:
             await super().serve(sockets)
         finally:
             renewal.cancel()
+            drift.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -93,11 +111,27 @@ class _Server(uvicorn.Server):
             partial.write_text(f"http://{HOST}:{sockets[0].getsockname()[1]}")
             partial.replace(self._ready_file)
 
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) or self._staging.deployment.variables is not None
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # A request that is held open on purpose must not hold up the end.
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        if self._staging.deployment.variables is not None:
+            await self._stop_listening(sockets or [])
+        else:
+            # A request that is held open on purpose must not hold up the end.
+            for connection in list(self.server_state.connections):
+                connection.transport.abort()
         await super().shutdown(sockets)
+
+    async def _stop_listening(self, sockets: list[socket.socket]) -> None:
+        """Refuse connections from now on, but keep the port; requests that came before go on."""
+        _, port = sockets[0].getsockname()
+        for server in self.servers:
+            server.close()
+        for listener in sockets:
+            listener.close()
+        self.kept = await keep_port(port)
+        self._staging.deployment.begun.set()
 
     def end_with_stdin(self) -> None:
         """Stop when standard input ends: a parent that is killed cannot say so in any other way."""

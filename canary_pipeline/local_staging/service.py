@@ -1,7 +1,8 @@
 """The stand-in's HTTP service: what a rollout and the gates ask of staging."""
 
+import asyncio
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from canary_pipeline.local_staging.routing import RoutingSettings
+from canary_pipeline.local_staging.deployment import Deployment, DeploymentFailedError
+from canary_pipeline.local_staging.faults import FAULT_PERCENT
+from canary_pipeline.local_staging.routing import VARIABLES, RoutingSettings
 from canary_pipeline.local_staging.stream import StaleCursorError, TopicStream
 from canary_pipeline.local_staging.tokens import Issuer, TokenRefusedError
 
@@ -19,6 +22,7 @@ AUTH_FAILURES = (
     "token_revoked",
 )  # fmt: skip
 MOST_MESSAGES = 500
+DRIFT_SECONDS = 1
 HANGING_COHORTS = {str(percent) for percent in range(10, 101)}
 
 
@@ -31,6 +35,7 @@ class Staging:
         maintenance: Whether every control endpoint answers 503 with an HTML page.
         counts: What the metrics count.
         readers: Connections that polled before; kept only for the fault that needs them.
+        deployment: What gives the service new variables.
     """
 
     issuer: Issuer
@@ -40,6 +45,13 @@ class Staging:
     maintenance: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     readers: set[object] = field(default_factory=set)
+    deployment: Deployment = field(default_factory=Deployment)
+
+    async def drift(self) -> None:
+        """Lose the canary a moment after it was applied, where that is the fault."""
+        if self.fault == "drift" and self.routing.user_percent == FAULT_PERCENT:
+            await asyncio.sleep(DRIFT_SECONDS)
+            self.routing = replace(self.routing, user_percent=0, autopilot_percent=0)
 
     def session_user(self, request: Request) -> str:
         """The user whose session token a request carries.
@@ -106,6 +118,7 @@ def service(staging: Staging) -> Starlette:
         Route(f"{runtime}/sync/metrics", sync_metrics),
         Route(f"{runtime}/topics/{{topic}}/messages", publish, methods=["POST"]),
         Route(f"{runtime}/topics/{{topic}}/messages", poll),
+        Route("/deployment/variables", deploy, methods=["PUT"]),
     ]
     app = Starlette(routes=routes, exception_handlers={RefusedError: _refused})
     app.state.staging = staging
@@ -223,6 +236,21 @@ async def sync_metrics(request: Request) -> Response:
             "generated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
     )
+
+
+async def deploy(request: Request) -> Response:
+    """Give the service new canary variables; it restarts with them."""
+    staging = _staging(request)
+    staging.session_user(request)
+    variables = await _json_object(request)
+    if set(variables) != set(VARIABLES) or not all(isinstance(v, str) for v in variables.values()):
+        message = f"The body must give a text for each of {', '.join(VARIABLES)}."
+        raise RefusedError(422, "invalid_request", message)
+    try:
+        await staging.deployment.apply(variables)
+    except DeploymentFailedError as error:
+        raise RefusedError(500, "deployment_failed", str(error)) from None
+    return JSONResponse({"data": variables}, 202)
 
 
 async def publish(request: Request) -> Response:

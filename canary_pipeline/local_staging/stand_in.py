@@ -13,6 +13,12 @@ from canary_pipeline.local_staging import session_file
 from canary_pipeline.local_staging.faults import VARIABLE as FAULT_VARIABLE
 from canary_pipeline.local_staging.tokens import PREFIX, new_token_variables
 
+APPLY_COMMAND = "scripts/spacetime/apply-canary.sh"
+"""In the checkout; gives the stand-in new canary variables, with which it restarts."""
+
+BASE_URL_FILE = "base-url"
+STATE_DIR_VARIABLE = "LOCAL_STAGING_STATE_DIR"
+
 CHECKOUT = Path(__file__).parent / "checkout"
 """A folder laid out like the target's checkout, with the scripts that the gates run."""
 
@@ -33,12 +39,14 @@ class LocalStaging:
         pid: Its process id.
         checkout: The checkout that belongs to it, with the scripts of the gates.
         environment: Exactly the variables that a rollout against it needs.
+        apply_command: Run in the checkout, applies canary variables; for whoever wants that.
     """
 
     base_url: str
     pid: int
     checkout: Path
     environment: Mapping[str, str]
+    apply_command: str = APPLY_COMMAND
 
 
 @contextmanager
@@ -76,6 +84,7 @@ def rollout_variables(
         "OA_CONTROL_STATUS_URL": f"{base_url}/api/v1/control/status",
         "OA_STAGING_REPO_ROOT": str(CHECKOUT),
         "LOCAL_STAGING_PYTHON": sys.executable,
+        STATE_DIR_VARIABLE: str(state_dir.absolute()),
         "no_proxy": _no_proxy(os.environ),
     }
 
@@ -95,7 +104,7 @@ def server_process(
     Raises:
         StandInError: When it does not start.
     """
-    ready_file, log_file = state_dir / "base-url", state_dir / "server.log"
+    ready_file, log_file = state_dir / BASE_URL_FILE, state_dir / "server.log"
     ready_file.unlink(missing_ok=True)
     process = _start(state_dir, ready_file, log_file, variables)
     try:

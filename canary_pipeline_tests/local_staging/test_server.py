@@ -99,7 +99,7 @@ def test_it_gives_what_a_rollout_needs_and_nothing_else(tmp_path: Path) -> None:
         "OA_SPACETIME_STAGING_HTTP_BASE_URL", "OA_SPACETIME_STAGING_DATABASE",
         "OA_SPACETIME_STAGING_TOKEN_ISSUER", "OA_SPACETIME_STAGING_TOKEN_AUDIENCE",
         "OA_SPACETIME_STAGING_JWT_SIGNING_KEY",
-        "LOCAL_STAGING_FAULT", "LOCAL_STAGING_PYTHON", "no_proxy",
+        "LOCAL_STAGING_FAULT", "LOCAL_STAGING_PYTHON", "LOCAL_STAGING_STATE_DIR", "no_proxy",
     }  # fmt: skip
     assert environment["LOCAL_STAGING_FAULT"] == "hang"
     assert Path(environment["OA_STAGING_REPO_ROOT"]) == staging.checkout == CHECKOUT
