@@ -117,6 +117,24 @@ def dev(port: int) -> None:
         sys.exit(serve_ui(port))
 
 
+@main.command()
+@click.argument("root", required=False)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
+)
+@click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+def history(root: str | None, limit: int, picture: str | None, as_json: bool) -> None:  # noqa: FBT001
+    """Tell of past rollouts, newest first.
+
+    ROOT is the folder that holds their folders, by default output/canary/spacetime.
+    """
+    with _answers():
+        from canary_pipeline import listing  # noqa: PLC0415 - keeps --help fast
+
+        listing.tell(root, limit, picture, as_json=as_json)
+
+
 def _adopt(flags: Mapping[str, str | None]) -> None:
     """Turn the flags into variables, which every process of this rollout inherits.
 

@@ -113,7 +113,7 @@ def _executed_quietly(
     use_home()
     import dagster as dg  # noqa: PLC0415 - while the forkserver imports it too
 
-    from canary_pipeline.orchestration.runs import LAUNCHED_BY_TAG, ROLLOUT_TAG  # noqa: PLC0415
+    from canary_pipeline.orchestration.runs import ROLLOUT_TAG  # noqa: PLC0415
     from canary_pipeline.progress import shown  # noqa: PLC0415
 
     job = dg.build_reconstructable_job(
@@ -124,7 +124,7 @@ def _executed_quietly(
             job,
             instance,
             run_config=_run_config(skip_gates=skip_gates),
-            tags={LAUNCHED_BY_TAG: "canary-rollout", ROLLOUT_TAG: str(evidence.folder)},
+            tags={ROLLOUT_TAG: str(evidence.folder)},
         )
     ours = [item for item in evidence.header().attempts if item.run_id == result.run_id]
     aborted = not ours or ours[-1].outcome == "aborted"

@@ -310,6 +310,23 @@ def resolve(
     return Settings(plan, token, values.get("output_dir"))
 
 
+def check_launch(
+    environment: Environment, launch: LaunchConfig, declared: tuple[int, ...]
+) -> None:
+    """Make sure that a launch chooses only what is accepted.
+
+    Args:
+        environment: What is rolled out to.
+        launch: The launch config.
+        declared: The cohorts that the graph was built for.
+
+    Raises:
+        SettingError: When it does not.
+    """
+    _launched_cohorts(environment, launch, declared)
+    _launched_soak(environment, launch, {})
+
+
 def _token(
     environment: Environment, values: Mapping[str, Any], *, token_flag: bool
 ) -> Token | None:

@@ -13,4 +13,5 @@ STAGING = Environment(
     ),
     default_cohorts=(5, 10, 25, 50, 100),
     default_soak_seconds=900,
+    owners=("team:release-engineering",),
 )

@@ -2,13 +2,13 @@
 
 import json
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from canary_pipeline.orchestration.resource import LaunchRefusedError
 from canary_pipeline.settings import settings_table
 from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.conftest import (
@@ -71,7 +71,10 @@ def test_an_undeclared_cohort_is_refused_with_how_to_declare_it(commands: Comman
     result = commands.job(launch_config(cohorts=[7]))
 
     assert result.code == 1
-    assert "set OA_STAGING_CANARY_COHORTS before the code location loads" in result.err
+    [line] = [line for line in result.err.splitlines() if line.startswith("Error:")]
+    assert "cohorts is [7]; accepted: a subset of the declared cohorts 5,10,25,50,100" in line
+    assert "set OA_STAGING_CANARY_COHORTS before the code location loads" in line
+    assert "Traceback" not in result.err
     assert commands.folders == []
 
 
@@ -81,6 +84,8 @@ def test_an_undeclared_cohort_is_refused_with_how_to_declare_it(commands: Comman
         {"cohorts": []},
         {"cohorts": [100, 5]},
         {"cohorts": [5, 5]},
+        {"cohorts": [7]},
+        {"cohorts": None},
         {"cohort_soak_seconds": -1},
         {"control_base_url": "http://elsewhere"},
         {"auth_token": "x"},
@@ -92,10 +97,11 @@ def test_an_undeclared_cohort_is_refused_with_how_to_declare_it(commands: Comman
 def test_launch_config_that_is_not_accepted_starts_nothing(
     config: dict[str, Any], commands: Commands, in_process: InProcess, checkout: Checkout
 ) -> None:
-    # Dagster refuses keys that it does not know before there is a run.
-    with suppress(dg.DagsterInvalidConfigError):
-        assert not in_process.job(config)
+    with pytest.raises((dg.DagsterInvalidConfigError, LaunchRefusedError)):
+        in_process.job(config)
 
+    with dg.DagsterInstance.get() as instance:
+        assert instance.get_runs() == []
     assert commands.folders == []
     assert checkout.runs_of("sync-security") == 0
 

@@ -6,7 +6,8 @@ import dagster as dg
 from dagster import Nothing
 
 from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata, table
-from canary_pipeline.orchestration.step import Rollout, Step, enter
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.step import Step, enter
 from canary_pipeline.rollout.cohorts import Cohort, run_cohort, snapshots
 from canary_pipeline.rollout.decision import cohort_detail, cohort_is_clear
 from canary_pipeline.rollout.evidence import COHORT_RESULTS, Record, snapshot_name
@@ -34,6 +35,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
             dagster_type=Nothing,
             description=f"`{COHORT_RESULTS}`: a row as each cohort ends.",
             kinds={"json"},
+            owners=rollout.owners,
         )
     }
     for kind in SNAPSHOT_KINDS:
@@ -42,6 +44,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
             dagster_type=Nothing,
             description=_SNAPSHOT_DESCRIPTIONS[kind],
             kinds={"json"},
+            owners=rollout.owners,
         )
 
     @dg.graph_multi_asset(
@@ -69,7 +72,7 @@ def _cohort_op(rollout: Rollout, percent: int) -> dg.OpDefinition:
         ins={"previous": dg.In(Nothing)},
         out=dg.Out(Nothing),
         required_resource_keys={"rollout"},
-        tags={"canary/cohort": str(percent)},
+        tags={"canary/cohort": str(percent), "kind": "http"},
     )
     def cohort(context: dg.OpExecutionContext) -> None:
         step = enter(context, rollout)
@@ -116,9 +119,15 @@ def _results_metadata(step: Step, record: Record) -> dict[str, dg.MetadataValue]
 
     rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
     failures = sum(row is not None and row.status == "failed" for row in rows)
+    latencies = {
+        f"probe_seconds/{row.cohort_percent}": dg.MetadataValue.float(row.probe_seconds)
+        for row in rows
+        if row is not None and row.probe_seconds is not None
+    }
     return {
         "cohorts": table(cohort_table(record)),
         "failures": dg.MetadataValue.int(failures),
+        **latencies,
         **file_metadata(step.evidence, COHORT_RESULTS),
     }
 

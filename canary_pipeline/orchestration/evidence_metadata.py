@@ -1,5 +1,6 @@
 """Evidence as Dagster metadata: what an asset's page shows without leaving the browser."""
 
+from base64 import b64encode
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -26,6 +27,11 @@ def check_metadata(evidence: Evidence, name: str) -> dict[str, dg.MetadataValue]
     return {"evidence": dg.MetadataValue.path(str(evidence.folder / name))}
 
 
+def image(png: bytes) -> dg.MetadataValue:
+    """A PNG picture that the browser shows."""
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{b64encode(png).decode()})")
+
+
 def table(frame: "pd.DataFrame") -> dg.MetadataValue:
     """A frame as a table with a schema; empty cells are empty."""
     columns = [
@@ -39,7 +45,7 @@ def table(frame: "pd.DataFrame") -> dg.MetadataValue:
 
 
 def _column_type(kind: str) -> str:
-    if kind.startswith("int"):
+    if kind.lower().startswith("int"):
         return "int"
     return "float" if kind.startswith("float") else "string"
 

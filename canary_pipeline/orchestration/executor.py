@@ -19,8 +19,9 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 
 from canary_pipeline.forkserver import PRELOADED_MODULES
-from canary_pipeline.orchestration.runs import conclude
-from canary_pipeline.orchestration.step import Rollout
+from canary_pipeline.orchestration.history_asset import history_name
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.runs import LAUNCHED_BY_TAG, conclude, launched_by
 from canary_pipeline.rollout.claim import Claim
 from canary_pipeline.rollout.clock import SystemClock, rfc3339
 
@@ -77,11 +78,15 @@ class RolloutExecutor(dg.Executor):
         self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
     ) -> Iterator[dg.DagsterEvent]:
         """Run the steps while holding the environment, and see that there is a decision."""
+        if not self._is_rollout(execution_plan):
+            yield from self._steps.execute(plan_context, execution_plan)
+            return
         run, instance = plan_context.dagster_run, plan_context.instance
         holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
         failed = ""
         with Claim(self._rollout.environment.name, holder), _signals() as received:
             try:
+                instance.add_run_tags(run.run_id, {LAUNCHED_BY_TAG: launched_by(run)})
                 for event in self._steps.execute(plan_context, execution_plan):
                     failed = failed or _failure(event)
                     yield event
@@ -99,6 +104,10 @@ class RolloutExecutor(dg.Executor):
             decision = conclude(instance, run, "crashed", failed or "a step did not end")
         if decision != "allow" and not failed:
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
+
+    def _is_rollout(self, execution_plan: ExecutionPlan) -> bool:
+        """Whether a run does anything but tabulate past rollouts, which may be done any time."""
+        return set(execution_plan.step_keys_to_execute) != {history_name(self._rollout)}
 
 
 def _failure(event: dg.DagsterEvent) -> str:

@@ -11,7 +11,8 @@ from canary_pipeline.orchestration.evidence_metadata import (
     log_tails,
     table,
 )
-from canary_pipeline.orchestration.step import Rollout, Step, enter
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.step import Step, enter
 from canary_pipeline.rollout.attempts import must_run
 from canary_pipeline.rollout.decision import gates_are_clear
 from canary_pipeline.rollout.evidence import GATE_RESULTS, LOGS, Record
@@ -39,12 +40,14 @@ def gate_assets(rollout: Rollout) -> dg.AssetsDefinition:
                 dagster_type=Nothing,
                 description=f"`{GATE_RESULTS}`: a row as each gate ends.",
                 kinds={"json"},
+                owners=rollout.owners,
             ),
             "logs": dg.AssetOut(
                 key=logs_key,
                 dagster_type=Nothing,
                 description=f"`{LOGS}/`: what each gate printed.",
                 kinds={"text"},
+                owners=rollout.owners,
             ),
         },
         check_specs=[check],
@@ -64,7 +67,7 @@ def _gate_op(rollout: Rollout, gate: Gate) -> dg.OpDefinition:
         ins={"opened": dg.In(Nothing)},
         out=dg.Out(Nothing),
         required_resource_keys={"rollout"},
-        tags={"canary/gate": gate.name},
+        tags={"canary/gate": gate.name, "kind": "shell"},
     )
     def gate_op(context: dg.OpExecutionContext) -> None:
         step = enter(context, rollout)

@@ -1,11 +1,15 @@
 """What a launch may choose, as the resource `rollout`."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import Any
 
+import click
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import PrivateAttr
 
-from canary_pipeline.settings import LaunchConfig
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.settings import LaunchConfig, SettingError, check_launch
 
 
 class RolloutResource(dg.ConfigurableResource):  # type: ignore[type-arg] # dagster's own idiom
@@ -35,27 +39,51 @@ class RolloutResource(dg.ConfigurableResource):  # type: ignore[type-arg] # dags
         self._at_teardown.close()
 
 
-def rollout_resource(declared: tuple[int, ...], soak: int) -> RolloutResource:
-    """The resource `rollout`, with defaults that a launch may override one by one.
+# Dagster hands its own errors on as they are, and click prints those of its kind as one line:
+# a refused launch is a sentence in the browser and on a terminal, not a traceback.
+class LaunchRefusedError(dg.DagsterError, click.ClickException):
+    """A launch chose something that is not accepted; nothing has started."""
+
+
+def rollout_resource(rollout: Rollout) -> dg.ResourceDefinition:
+    """The resource `rollout`: its config has defaults, and is checked before a run starts.
 
     Args:
-        declared: The cohorts that the graph has steps for.
-        soak: Seconds.
+        rollout: What the definitions are built from.
     """
 
-    # The defaults are the class's: those of an instance are lost as soon as one is overridden.
-    class LaunchableRollout(RolloutResource):
-        cohorts: list[int] = Field(
-            default=list(declared),
-            description="Percents of users in order: the declared cohorts, or some of them.",
-        )
-        cohort_soak_seconds: int = Field(
-            default=soak,
-            description="Seconds to wait after each probe that passed; 0 or more.",
-        )
-        skip_gates: bool = Field(
-            default=False,
-            description="Dry run: no gate runs, everything else does, and the decision is block.",
-        )
+    def accepted(config: Mapping[str, Any]) -> Mapping[str, Any]:
+        launch = RolloutResource(**config).launch_config()
+        try:
+            check_launch(rollout.environment, launch, rollout.cohorts)
+        except SettingError as error:
+            raise LaunchRefusedError(str(error)) from None
+        return config
 
-    return LaunchableRollout()
+    resource = RolloutResource.configure_at_launch().get_resource_definition()
+    checked: dg.ResourceDefinition = dg.configured(resource, _config_schema(rollout))(accepted)
+    return checked
+
+
+def _config_schema(rollout: Rollout) -> dict[str, dg.Field]:
+    declared = ", ".join(map(str, rollout.cohorts))
+    return {
+        "cohorts": dg.Field(
+            [int],
+            default_value=list(rollout.cohorts),
+            is_required=False,
+            description=f"Percents of users, in order: {declared}, or some of them.",
+        ),
+        "cohort_soak_seconds": dg.Field(
+            int,
+            default_value=rollout.soak_seconds,
+            is_required=False,
+            description="Seconds to wait after each probe that passed; 0 does not wait.",
+        ),
+        "skip_gates": dg.Field(
+            bool,
+            default_value=False,
+            is_required=False,
+            description="A dry run: no gate runs, all else does, and the decision is `block`.",
+        ),
+    }

@@ -1,16 +1,19 @@
 """The definitions of one rollout, built from what it rolls out to."""
 
+import warnings
 from collections.abc import Mapping
 
 import dagster as dg
 
 from canary_pipeline.orchestration.cohort_assets import cohort_assets
+from canary_pipeline.orchestration.decision_sensor import decision_sensor
 from canary_pipeline.orchestration.executor import rollout_executor
 from canary_pipeline.orchestration.gate_assets import gate_assets
+from canary_pipeline.orchestration.history_asset import history_asset, history_sensor
 from canary_pipeline.orchestration.resource import rollout_resource
+from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedule
-from canary_pipeline.orchestration.step import Rollout
 from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
 from canary_pipeline.rollout.plan import Environment
 from canary_pipeline.settings import declared_cohorts, declared_soak_seconds
@@ -26,6 +29,8 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     Raises:
         SettingError: When a variable that shapes the definitions is not accepted.
     """
+    # A job's owners are beta in Dagster; a warning at each load helps nobody.
+    warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
     rollout = Rollout(
         environment,
         declared_cohorts(environment, variables),
@@ -35,9 +40,10 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     job = dg.define_asset_job(
         environment.job_name,
         selection=dg.AssetSelection.groups(environment.asset_group),
-        description=f"Gates, then cohorts with soaks, then a go or no-go for {environment.name}.",
+        description=_job_description(rollout),
         tags={ENVIRONMENT_TAG: environment.name},
         executor_def=executor,
+        owners=rollout.owners,
     )
     return dg.Definitions(
         assets=[
@@ -45,9 +51,28 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
+            history_asset(rollout),
         ],
         jobs=[job],
-        schedules=[rollout_schedule(rollout)],
-        resources={"rollout": rollout_resource(rollout.cohorts, rollout.soak_seconds)},
+        schedules=[rollout_schedule(rollout, variables)],
+        sensors=[decision_sensor(rollout, variables), history_sensor(rollout)],
+        resources={"rollout": rollout_resource(rollout)},
         executor=executor,
+    )
+
+
+def _job_description(rollout: Rollout) -> str:
+    gates = ", ".join(f"`{gate.name}`" for gate in rollout.environment.gates)
+    cohorts = ", ".join(map(str, rollout.cohorts))
+    return (
+        f"Promotes a change through {rollout.environment.name} and decides whether it may go on.\n"
+        f"\n1. The gates run side by side: {gates}. If one fails, nothing is promoted."
+        f"\n2. Cohort by cohort ({cohorts} % of users) a probe asks the control service whether "
+        f"routing still answers, and then the cohort soaks ({rollout.soak_seconds} s). The first "
+        "that fails ends the promotion."
+        "\n3. The asset `summary` says `allow` or `block`, with every reason and its evidence. A "
+        "run is green only if it says `allow`.\n"
+        "\nLaunch it from the Launchpad. *Terminate* stops it at any moment. After a crash it goes "
+        "on by *Re-execute from failure*; once what blocked is mended, by *from selected* at the "
+        "step that blocked."
     )

@@ -16,6 +16,7 @@ ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"
 DECISION_TAG = "canary/decision"
 LAUNCHED_BY_TAG = "canary/launched-by"
+NOTICE_TAG = "canary/notice-sent"
 
 
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
@@ -65,10 +66,10 @@ def _where(evidence: Evidence) -> str:
 def launched_by(run: dg.DagsterRun) -> str:
     """Who or what launched a run, in words that hold nothing private."""
     user = _user()
-    if run.tags.get(LAUNCHED_BY_TAG) == "canary-rollout":
-        return f"canary-rollout, {user}"
     if "dagster/schedule_name" in run.tags:
         return f"schedule {run.tags['dagster/schedule_name']}"
+    if os.environ.get(FOLDER_VARIABLE):
+        return f"canary-rollout, {user}"
     if run.tags.get("dagster/from_ui") == "true":
         return f"Dagster UI, served by {user}"
     return f"Dagster, {user}"

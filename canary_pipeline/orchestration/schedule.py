@@ -1,23 +1,81 @@
-"""The schedule of a rollout: off until someone switches it on."""
+"""The schedule of a rollout: off until someone switches it on, and patient with a rollout."""
 
-import os
+from collections.abc import Mapping
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from canary_pipeline.orchestration.step import Rollout
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
+from canary_pipeline.rollout.claim import current_holder
+from canary_pipeline.settings import SettingError
 
 DEFAULT_CRON = "0 6 * * 1-5"
 DEFAULT_TIMEZONE = "UTC"
 
+WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
-def rollout_schedule(rollout: Rollout) -> dg.ScheduleDefinition:
-    """The schedule; its times come from the environment when the code location loads."""
+
+def rollout_schedule(rollout: Rollout, variables: Mapping[str, str]) -> dg.ScheduleDefinition:
+    """The schedule; its times come from the environment when the code location loads.
+
+    Args:
+        rollout: What the definitions are built from.
+        variables: The environment variables.
+
+    Raises:
+        SettingError: When cron or time zone is not accepted.
+    """
     prefix = f"OA_{rollout.environment.name.upper()}_CANARY"
-    return dg.ScheduleDefinition(
+    cron = variables.get(f"{prefix}_CRON") or DEFAULT_CRON
+    timezone = variables.get(f"{prefix}_TIMEZONE") or DEFAULT_TIMEZONE
+    _require_timezone(f"{prefix}_TIMEZONE", timezone)
+    try:
+        return _schedule(rollout, cron, timezone)
+    except dg.DagsterInvalidDefinitionError:
+        accepted = f"a cron schedule such as '{DEFAULT_CRON}'"
+        raise SettingError(f"{prefix}_CRON", repr(cron), accepted) from None
+
+
+def _require_timezone(variable: str, timezone: str) -> None:
+    try:
+        ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, the name of a folder
+        raise SettingError(variable, repr(timezone), _A_TIMEZONE) from None
+
+
+_A_TIMEZONE = "a time zone's name such as 'Europe/Berlin'"
+
+
+def _schedule(rollout: Rollout, cron: str, timezone: str) -> dg.ScheduleDefinition:
+    @dg.schedule(
         name=f"{rollout.environment.job_name}_schedule",
         job_name=rollout.environment.job_name,
-        cron_schedule=os.environ.get(f"{prefix}_CRON") or DEFAULT_CRON,
-        execution_timezone=os.environ.get(f"{prefix}_TIMEZONE") or DEFAULT_TIMEZONE,
+        cron_schedule=cron,
+        execution_timezone=timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description=f"Rolls out to {rollout.environment.name} at a set time.",
+        description=(
+            f"Rolls out to {rollout.environment.name} at a set time; skips a time at which a "
+            "rollout is under way."
+        ),
     )
+    def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        busy = _under_way(context.instance, rollout.environment.name)
+        return dg.SkipReason(busy) if busy else dg.RunRequest()
+
+    return tick
+
+
+def _under_way(instance: dg.DagsterInstance, environment: str) -> str | None:
+    """Which rollout is under way or waits to be, as a sentence; None where there is none.
+
+    A run that Dagster believes started may have been killed; whether it still holds the
+    environment tells.
+    """
+    holder = current_holder(environment)
+    if holder:
+        known = ", ".join(f"{name} {value}" for name, value in holder.items())
+        return f"a rollout of {environment} is under way: {known}"
+    filters = dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}, statuses=list(WAITING))
+    waiting = instance.get_runs(filters, limit=1)
+    return f"a rollout of {environment} waits: run {waiting[0].run_id}" if waiting else None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from canary_pipeline.orchestration.resource import RolloutResource
+from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
     ENVIRONMENT_TAG,
     ROLLOUT_TAG,
@@ -16,34 +17,15 @@ from canary_pipeline.orchestration.runs import (
     rollout_of,
 )
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.claim import Claim, last_holder
+from canary_pipeline.rollout.claim import Claim, last_holder, lives
 from canary_pipeline.rollout.clock import SystemClock
 from canary_pipeline.rollout.control_plane import ControlPlane
 from canary_pipeline.rollout.credentials import Redactor
 from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.plan import Environment, Plan
+from canary_pipeline.rollout.plan import Plan
 from canary_pipeline.rollout.records import Attempt
 from canary_pipeline.rollout.surroundings import Surroundings
 from canary_pipeline.settings import Settings, resolve
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """What the definitions of one rollout are built from.
-
-    Attributes:
-        environment: What is rolled out to.
-        cohorts: The declared cohorts, which the graph has a step for each.
-        soak_seconds: The soak that a launch finds filled in.
-    """
-
-    environment: Environment
-    cohorts: tuple[int, ...]
-    soak_seconds: int
-
-    def asset_key(self, name: str) -> dg.AssetKey:
-        """The key of one of the rollout's assets."""
-        return dg.AssetKey([self.environment.asset_group, name])
 
 
 @dataclass(frozen=True)
@@ -172,7 +154,7 @@ def owner_check(pid: int) -> Callable[[], None]:
         pid: The process that runs the rollout, alive now.
     """
     if not hasattr(os, "pidfd_open"):  # not Linux
-        return lambda: _require(_exists(pid))
+        return lambda: _require(lives(pid))
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -180,14 +162,6 @@ def owner_check(pid: int) -> Callable[[], None]:
     return lambda: _require(not select.select([handle], [], [], 0)[0])
 
 
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _require(lives: bool) -> None:  # noqa: FBT001 - the one thing it is asked
-    if not lives:
+def _require(alive: bool) -> None:  # noqa: FBT001 - the one thing it is asked
+    if not alive:
         raise OwnerGoneError("the process that ran this rollout is gone")

@@ -2,10 +2,15 @@
 
 import dagster as dg
 
-from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata
+from canary_pipeline.orchestration.evidence_metadata import (
+    check_metadata,
+    file_metadata,
+    image,
+)
+from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import DECISION_TAG
-from canary_pipeline.orchestration.step import Rollout, enter
-from canary_pipeline.rollout.attempts import end
+from canary_pipeline.orchestration.step import Step, enter
+from canary_pipeline.rollout.attempts import draw_timeline, duration_seconds, end
 from canary_pipeline.rollout.cohorts import snapshots
 from canary_pipeline.rollout.decision import Decision
 from canary_pipeline.rollout.evidence import ENV_SEQUENCE, SUMMARY
@@ -20,6 +25,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
         description=f"`{ENV_SEQUENCE}`: the variables that make each cohort live, a block each.",
         required_resource_keys={"rollout"},
         kinds={"text"},
+        owners=rollout.owners,
     )
     def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         step = enter(context.op_execution_context, rollout, opens=True)
@@ -58,6 +64,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
             )
         ],
         kinds={"markdown"},
+        owners=rollout.owners,
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         step = enter(context.op_execution_context, rollout)
@@ -67,13 +74,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
         context.log.info("decision: %s; %s", decision.word, step.evidence.folder / SUMMARY)
         return dg.MaterializeResult(
-            metadata={
-                "summary": dg.MetadataValue.md(step.evidence.read_text(SUMMARY) or ""),
-                "decision": dg.MetadataValue.text(decision.word),
-                "allowed": dg.MetadataValue.int(int(decision.allowed)),
-                "reasons": dg.MetadataValue.int(len(decision.reasons)),
-                **file_metadata(step.evidence, SUMMARY),
-            },
+            metadata={**_decision_metadata(step, decision), **_picture(context, step)},
             check_results=[
                 dg.AssetCheckResult(
                     check_name="go_no_go",
@@ -85,6 +86,26 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         )
 
     return summary
+
+
+def _decision_metadata(step: Step, decision: Decision) -> dict[str, dg.MetadataValue]:
+    text = step.evidence.read_text(SUMMARY) or ""
+    return {
+        "decision": dg.MetadataValue.text(decision.word),
+        "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
+        "allowed": dg.MetadataValue.int(int(decision.allowed)),
+        "reasons": dg.MetadataValue.int(len(decision.reasons)),
+        "duration_seconds": dg.MetadataValue.float(duration_seconds(step.evidence.header())),
+        **file_metadata(step.evidence, SUMMARY),
+    }
+
+
+def _picture(context: dg.AssetExecutionContext, step: Step) -> dict[str, dg.MetadataValue]:
+    try:
+        return {"timeline": image(draw_timeline(step.evidence, step.around.clock))}
+    except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
+        context.log.warning("the timeline could not be drawn: %s", type(error).__name__)
+        return {}
 
 
 def _verdict(decision: Decision) -> str:

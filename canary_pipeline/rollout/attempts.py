@@ -11,7 +11,14 @@ from pathlib import Path
 from canary_pipeline.rollout.clock import Clock, rfc3339
 from canary_pipeline.rollout.decision import Decision, Reason, decide, gate_is_clear
 from canary_pipeline.rollout.env_sequence import env_sequence_text
-from canary_pipeline.rollout.evidence import ENV_SEQUENCE, HEADER, SUMMARY, Evidence, Record
+from canary_pipeline.rollout.evidence import (
+    ENV_SEQUENCE,
+    HEADER,
+    SUMMARY,
+    TIMELINE,
+    Evidence,
+    Record,
+)
 from canary_pipeline.rollout.plan import Gate, Plan, shown_url
 from canary_pipeline.rollout.records import Attempt, AttemptOutcome, Header, PlannedGate
 
@@ -246,6 +253,24 @@ def _write_summary(evidence: Evidence, clock: Clock, *more: Reason) -> Decision:
     decision = Decision((*more, *decision.reasons))
     evidence.write_text(SUMMARY, summary_text(record, decision, evidence.folder, clock.now()))
     return decision
+
+
+def draw_timeline(evidence: Evidence, clock: Clock) -> bytes:
+    """Draw the rollout so far as a PNG, keep it beside the summary, and return it."""
+    from canary_pipeline.rollout.pictures import timeline  # noqa: PLC0415 - imports matplotlib
+
+    picture = timeline(evidence.verified_record(), clock.now())
+    evidence.write_bytes(TIMELINE, picture)
+    return picture
+
+
+def duration_seconds(header: Header) -> float:
+    """Seconds from a rollout's start to the end of its last attempt; 0.0 before that."""
+    ended_at = header.attempts[-1].ended_at if header.attempts else None
+    if ended_at is None:
+        return 0.0
+    started = datetime.fromisoformat(header.started_at)
+    return (datetime.fromisoformat(ended_at) - started).total_seconds()
 
 
 def written_decision(evidence: Evidence) -> str | None:

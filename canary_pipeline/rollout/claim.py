@@ -95,6 +95,28 @@ def last_holder(environment: str) -> dict[str, str]:
         os.close(handle)
 
 
+def current_holder(environment: str) -> dict[str, str] | None:
+    """What whoever holds the environment says of itself, or None where nobody does.
+
+    The lock itself is not tried, so that asking never keeps a rollout from starting: whoever
+    gives the environment back takes back what it said, and whoever was killed has no process.
+    """
+    holder = last_holder(environment)
+    pid = holder.get("pid", "")
+    return holder if pid.isdigit() and lives(int(pid)) else None
+
+
+def lives(pid: int) -> bool:
+    """Whether a process exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's, and alive
+        return True
+    return True
+
+
 def _lock(environment: str) -> int:
     handle = _open(claim_file(environment))
     try:

@@ -92,8 +92,9 @@ def _not_probed(cohort: Cohort) -> CohortRow:
 
 def _probe(cohort: Cohort) -> CohortRow:
     around = cohort.around
-    probed_at = rfc3339(around.clock.now())
+    probed_at, started = rfc3339(around.clock.now()), around.clock.monotonic()
     answer = cohort.control_plane.evaluate(cohort.percent)
+    seconds = round(around.clock.monotonic() - started, 3)
     if isinstance(answer, Failure):
         around.say(f"{cohort.step}: probe failed, {answer.message}")
         return _row(
@@ -102,9 +103,13 @@ def _probe(cohort: Cohort) -> CohortRow:
             reason=answer.kind,
             error=around.redactor.text(answer.message),
             probed_at=probed_at,
+            probe_seconds=seconds,
         )
-    row = _answered(cohort, answer).model_copy(update={"probed_at": probed_at})
-    around.say(f"{cohort.step}: probe {row.status}, {answer.status}{_routing(row)}")
+    asked = {"probed_at": probed_at, "probe_seconds": seconds}
+    row = _answered(cohort, answer).model_copy(update=asked)
+    around.say(
+        f"{cohort.step}: probe {row.status}, {answer.status}{_routing(row)}, in {seconds:.3f} s"
+    )
     return row
 
 
@@ -164,8 +169,12 @@ def _soak(cohort: Cohort, row: CohortRow, ends_at: datetime) -> CohortRow:
     _note_phase(cohort, "soak", row, ends_at)
     around.say(f"{cohort.step}: soaking until {rfc3339(ends_at)}, {left:.0f} s left")
     until = clock.monotonic() + left
+    said, every = left, max(planned / 4, 60)
     while (left := until - clock.monotonic()) > 0:
         around.check_owner()
+        if said - left >= every:
+            said = left
+            around.say(f"{cohort.step}: {left / 60:.0f} min of soak left")
         clock.sleep(min(left, LOOK_UP_SECONDS))
     return row.model_copy(update={"soak_ended_at": rfc3339(clock.now())})
 

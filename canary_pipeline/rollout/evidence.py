@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -34,6 +35,7 @@ COHORT_RESULTS = "cohort-results.jsonl"
 WARNINGS = "warnings.jsonl"
 ENV_SEQUENCE = "canary-env-sequence.txt"
 SUMMARY = "SUMMARY.md"
+TIMELINE = "timeline.png"
 LOGS = "logs"
 IN_FLIGHT = "in-flight"
 
@@ -98,6 +100,28 @@ def snapshot_name(kind: SnapshotKind, moment: str) -> str:
 def response_name(percent: int) -> str:
     """The file of a cohort's probe response."""
     return f"cohort-{percent}.json"
+
+
+def rollout_folders(root: Path) -> list[Path]:
+    """The folders directly below a root that hold a `rollout.json`, in no particular order.
+
+    One that cannot be looked into is among them, since nobody can say that it holds none.
+
+    Raises:
+        OSError: When the root itself cannot be listed.
+    """
+    with os.scandir(root) as entries:
+        return [Path(entry.path) for entry in entries if _may_hold_a_rollout(entry)]
+
+
+def _may_hold_a_rollout(entry: "os.DirEntry[str]") -> bool:
+    try:
+        os.lstat(f"{entry.path}/{HEADER}")
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return entry.is_dir(follow_symlinks=False)
+    return True
 
 
 class Evidence:
@@ -255,6 +279,13 @@ class Evidence:
         try:
             return (self.folder / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
+            return None
+
+    def changed_at(self) -> datetime | None:
+        """When a file was last added to or taken from the folder, or None where unknown."""
+        try:
+            return datetime.fromtimestamp(self.folder.stat().st_mtime, UTC)
+        except (OSError, ValueError, OverflowError):
             return None
 
     def size(self, name: str) -> int | None:

@@ -41,6 +41,7 @@ class Environment:
         gates: The checks that must pass before the first cohort.
         default_cohorts: The percents of users, in order, that a rollout goes through.
         default_soak_seconds: How long a cohort whose probe passed is left alone.
+        owners: Who is asked about its rollouts: a mail address, or `team:` and a name.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Environment:
     gates: tuple[Gate, ...]
     default_cohorts: tuple[int, ...]
     default_soak_seconds: int
+    owners: tuple[str, ...] = ()
 
     @property
     def job_name(self) -> str:

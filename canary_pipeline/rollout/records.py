@@ -78,6 +78,7 @@ class CohortRow(Row):
         missing: Which settings were missing, where that is the reason.
         error: A transport error as a sentence.
         response_file: Relative to the rollout's folder; None where no body came.
+        probe_seconds: How long the probe took, by a monotonic clock; None where none was sent.
         soak_seconds: The soak that was planned; 0 where nothing soaked.
         duration_seconds: From the cohort's start to its end, by a monotonic clock.
         driver: Who the control service says would serve the probed thread.
@@ -92,6 +93,7 @@ class CohortRow(Row):
     response_file: str | None = None
     response_sha256: str | None = None
     probed_at: str | None = None
+    probe_seconds: float | None = None
     soak_started_at: str | None = None
     soak_ended_at: str | None = None
     soak_seconds: float = 0.0

@@ -76,8 +76,8 @@ def gate_table(record: Record) -> pd.DataFrame:
 def cohort_table(record: Record) -> pd.DataFrame:
     """Every cohort row, oldest first."""
     columns = [
-        "cohort_percent", "status", "http_status", "driver", "routing_reason", "reason",
-        "soak_seconds", "duration_seconds", "attempt",
+        "cohort_percent", "status", "http_status", "probe_seconds", "driver", "routing_reason",
+        "reason", "soak_seconds", "duration_seconds", "attempt",
     ]  # fmt: skip
     return _rows_table(record.cohort_rows, columns)
 

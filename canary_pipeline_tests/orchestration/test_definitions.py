@@ -36,10 +36,9 @@ def test_the_definitions_hold_what_the_contract_names() -> None:
     definitions = rollout_definitions(STAGING, {})
     graph = definitions.resolve_asset_graph()
 
-    assert {key.to_user_string() for key in graph.get_all_asset_keys()} == {
-        f"staging_canary/{name}" for name in ASSETS
-    }
-    assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {"staging_canary"}
+    found = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    assert found.pop("staging_canary_history") == "staging_canary_history"
+    assert found == {f"staging_canary/{name}": "staging_canary" for name in ASSETS}
     assert {
         (key.asset_key.path[-1], key.name): graph.get(key).blocking
         for key in graph.asset_check_keys
@@ -50,6 +49,10 @@ def test_the_definitions_hold_what_the_contract_names() -> None:
     }
     assert definitions.resolve_schedule_def("staging_canary_rollout_schedule")
     assert set(definitions.resources or {}) == {"rollout"}
+
+
+def test_a_rollout_does_not_tabulate_past_rollouts_itself() -> None:
+    assert "staging_canary_history" not in steps(job())
 
 
 def test_gates_fan_in_to_a_sequence_of_cohorts() -> None:
@@ -79,7 +82,14 @@ def test_no_output_may_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "value"),
-    [("OA_STAGING_CANARY_COHORTS", "5,5"), ("OA_STAGING_CANARY_COHORT_SOAK_SECONDS", "soon")],
+    [
+        ("OA_STAGING_CANARY_COHORTS", "5,5"),
+        ("OA_STAGING_CANARY_COHORT_SOAK_SECONDS", "soon"),
+        ("OA_STAGING_CANARY_CRON", "at dawn"),
+        ("OA_STAGING_CANARY_CRON", "61 * * * *"),
+        ("OA_STAGING_CANARY_TIMEZONE", "Europe"),
+        ("OA_STAGING_CANARY_TIMEZONE", "../UTC"),
+    ],
 )
 def test_a_bad_declaration_keeps_the_location_from_loading(variable: str, value: str) -> None:
     with pytest.raises(SettingError, match=variable):
@@ -96,20 +106,6 @@ def test_importing_the_package_does_not_import_dagster() -> None:
     check = "import sys, canary_pipeline; sys.exit('dagster' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
-
-
-def test_a_schedule_tick_asks_for_a_run_of_the_job() -> None:
-    schedule = rollout_definitions(STAGING, {}).resolve_schedule_def(
-        "staging_canary_rollout_schedule"
-    )
-
-    with dg.instance_for_test() as instance:
-        tick = schedule.evaluate_tick(dg.build_schedule_context(instance))
-
-    assert schedule.job_name == "staging_canary_rollout"
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
-    [request] = tick.run_requests or []
-    assert request.run_config == {}
 
 
 def test_the_checks_say_why(in_process: InProcess, staging: FakeStaging) -> None:

@@ -1,0 +1,87 @@
+"""The asset that tabulates past rollouts, made anew after each."""
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from canary_pipeline.orchestration.evidence_metadata import image, table
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.rollout.attempts import OUTPUT_ROOT
+from canary_pipeline.rollout.history import PastRollout, past_rollouts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST_SHOWN = 100
+"""Rollouts in the table and the picture; `canary-rollout history` tells of any number."""
+
+
+def history_name(rollout: Rollout) -> str:
+    """The name of the asset, and of its group."""
+    return f"{rollout.environment.asset_group}_history"
+
+
+def history_asset(rollout: Rollout) -> dg.AssetsDefinition:
+    """The asset `<environment>_canary_history`; it reads evidence folders and is in no rollout."""
+
+    @dg.asset(
+        name=history_name(rollout),
+        group_name=history_name(rollout),
+        description=(
+            f"Past rollouts below `{OUTPUT_ROOT}/`: decision, duration, what blocked, and how "
+            "that changed over time."
+        ),
+        deps=[rollout.asset_key("summary")],
+        automation_condition=dg.AutomationCondition.eager(),
+        kinds={"table"},
+        owners=rollout.owners,
+    )
+    def history() -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
+        found = past_rollouts(OUTPUT_ROOT, MOST_SHOWN) if OUTPUT_ROOT.is_dir() else []
+        return dg.MaterializeResult(metadata=_metadata(found))
+
+    return history
+
+
+def history_sensor(rollout: Rollout) -> dg.AutomationConditionSensorDefinition:
+    """What makes the history anew once a rollout has written its summary."""
+    return dg.AutomationConditionSensorDefinition(
+        f"{history_name(rollout)}_sensor",
+        target=dg.AssetSelection.groups(history_name(rollout)),
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Tabulates past rollouts anew once a rollout has written its summary.",
+    )
+
+
+def _metadata(found: list[PastRollout]) -> dict[str, dg.MetadataValue]:
+    metadata: dict[str, dg.MetadataValue] = {
+        "rollouts": dg.MetadataValue.int(len(found)),
+        "allowed": dg.MetadataValue.int(sum(rollout.decision == "allow" for rollout in found)),
+        "blocked": dg.MetadataValue.int(sum(rollout.decision == "block" for rollout in found)),
+    }
+    if found:
+        from canary_pipeline.rollout.pictures import trend  # noqa: PLC0415 - imports matplotlib
+
+        metadata["history"] = table(_frame(found))
+        metadata["trend"] = image(trend(found))
+    return metadata
+
+
+def _frame(found: list[PastRollout]) -> "pd.DataFrame":
+    import pandas as pd  # noqa: PLC0415 - takes longer to import than the listing
+
+    rows = [
+        {
+            "started": rollout.started_at.strftime("%Y-%m-%d %H:%M:%S")
+            if rollout.started_at
+            else "",
+            "decision": rollout.decision or "none",
+            "duration_seconds": rollout.duration_seconds,
+            "reached_percent": rollout.highest_passed,
+            "what_blocked": rollout.problem or rollout.what_blocked,
+            "launched_by": rollout.launched_by,
+            "folder": rollout.folder.name,
+        }
+        for rollout in found
+    ]
+    return pd.DataFrame(rows).astype({"reached_percent": "Int64"})
