@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: help demo dev test check format clean
+.PHONY: help demo dev test screenshots bench check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -24,8 +24,14 @@ dev: $(READY) ## Open the Dagster UI with the stand-in behind it
 	$(VENV)/bin/canary-rollout dev
 
 test: $(READY) ## Run the tests
-	$(VENV)/bin/pytest --numprocesses 2 -m "not alone"
-	$(VENV)/bin/pytest -m alone
+	$(VENV)/bin/pytest --numprocesses 2 -m "not alone and not browser"
+	$(VENV)/bin/pytest -m "alone or browser"
+
+screenshots: $(READY) ## Refresh the screenshots in the docs
+	SCREENSHOTS=docs/images $(VENV)/bin/pytest -m browser canary_pipeline_tests/browser
+
+bench: $(READY) ## Measure, and write docs/performance.md
+	$(VENV)/bin/python -m benchmarks
 
 check: $(READY) ## Check format, lint, types and definitions
 	$(VENV)/bin/ruff format --check
