@@ -72,14 +72,52 @@ def resume(rollout: str, **flags: str | None) -> None:
     """Go on with a rollout that was killed, aborted or blocked, where it stopped."""
     with _answers():
         from canary_pipeline import launching  # noqa: PLC0415 - keeps --help fast
+        from canary_pipeline.restoring import (  # noqa: PLC0415
+            recorded_settings,
+            refuse_another_apply_command,
+        )
 
         evidence = launching.find_rollout(rollout)
-        recorded = launching.recorded_settings(evidence, STAGING)
+        refuse_another_apply_command(evidence.header(), STAGING, os.environ)
+        recorded = recorded_settings(evidence, STAGING)
         settings = resolve(STAGING, {**os.environ, **recorded}, flags)
         settled_plan(settings.plan, evidence.header())
         _adopt(flags)
         os.environ.update(recorded)
         sys.exit(launching.go_on(evidence, STAGING))
+
+
+@main.command()
+@click.argument("rollout", metavar="FOLDER|RUN_ID")
+@settings_flags(*PROBE_SETTINGS)
+def rollback(rollout: str, **flags: str | None) -> None:
+    """Make live again what was live before a rollout that was killed, held or blocked."""
+    with _answers():
+        from canary_pipeline import launching  # noqa: PLC0415 - keeps --help fast
+
+        evidence = launching.find_rollout(rollout)
+        evidence.header()
+        resolve(STAGING, os.environ, flags)
+        _adopt(flags)
+        sys.exit(launching.take_back(evidence, STAGING))
+
+
+@main.command()
+@click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@settings_flags(*PROBE_SETTINGS)
+def status(rollout: str | None, **flags: str | None) -> None:
+    """Tell what is live in staging, how a rollout stands, and what a dead one has left.
+
+    Exit code 1 says that a rollout which is not at work any more has left a cohort live.
+    """
+    with _answers():
+        from canary_pipeline import launching  # noqa: PLC0415 - keeps --help fast
+        from canary_pipeline.status import tell  # noqa: PLC0415
+
+        _adopt(flags)
+        evidence = launching.find_rollout(rollout) if rollout else None
+        variables = {name: value for name, value in os.environ.items() if "_APPLY_" not in name}
+        sys.exit(tell(evidence, resolve(STAGING, variables)))
 
 
 @main.command()
@@ -92,7 +130,7 @@ def demo(fault: str | None, **flags: str | None) -> None:
 
     if fault == "list":
         for name, description in FAULTS.items():
-            print(f"{name:15} {description}")
+            print(f"{name:18} {description}")
         return
     with _answers():
         if fault is not None and fault not in FAULTS:

@@ -11,13 +11,17 @@ from pathlib import Path
 from canary_pipeline.exits import CommandError, Exit
 from canary_pipeline.home import use_home
 from canary_pipeline.local_staging.faults import FAULTS
-from canary_pipeline.local_staging.stand_in import StandInError, local_staging
+from canary_pipeline.local_staging.stand_in import APPLY_COMMAND, StandInError, local_staging
 from canary_pipeline.rollout.claim import CLAIM_FOLDER_VARIABLE
+from canary_pipeline.staging import STAGING
 
 SOAK_SECONDS = 2
 HTTP_TIMEOUT_SECONDS = 5
+VERIFY_TIMEOUT_SECONDS = 10
 
 _TUNING = {
+    "OA_STAGING_CANARY_APPLY_COMMAND": APPLY_COMMAND,
+    "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": str(VERIFY_TIMEOUT_SECONDS),
     "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": str(SOAK_SECONDS),
     "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": str(HTTP_TIMEOUT_SECONDS),
 }
@@ -66,6 +70,7 @@ def serve_ui(port: int) -> int:
     """
     home = use_home()
     with stand_in_environment() as environment:
+        os.environ.setdefault(f"{STAGING.variable_prefix}_UI_URL", f"http://127.0.0.1:{port}")
         print(f"Dagster UI: http://127.0.0.1:{port} (history in {home})")
         print(f"stand-in: {environment['OA_STAGING_CONTROL_BASE_URL']}", flush=True)
         dagster = Path(sys.executable).with_name("dagster")

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 from canary_pipeline import forkserver
 from canary_pipeline.exits import CommandError, Exit
 from canary_pipeline.home import use_home
+from canary_pipeline.restoring import restore, settle_stopped
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.claim import Claim, EnvironmentTakenError
 from canary_pipeline.rollout.clock import SystemClock
 from canary_pipeline.rollout.decision import decide
 from canary_pipeline.rollout.evidence import SUMMARY, Evidence
 from canary_pipeline.rollout.plan import Environment
-from canary_pipeline.settings import Settings, settings_table
+from canary_pipeline.rollout.rollback_words import rollback_words
+from canary_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -73,6 +75,23 @@ def go_on(evidence: Evidence, environment: Environment) -> Exit:
         return _run_job(evidence, environment, skip_gates=header.skip_gates)
 
 
+def take_back(evidence: Evidence, environment: Environment) -> Exit:
+    """Restore what was live before a rollout, because somebody asks for it.
+
+    Raises:
+        CommandError: When it cannot be tried.
+    """
+    if evidence.header().live_before is None:
+        print("nothing of this rollout is live: there is nothing to roll back")
+        return Exit.ALLOW
+    with _holding(environment):
+        row = restore(evidence, environment, lambda line: print(line, flush=True))
+    if row.status != "passed":
+        print(rollback_words(evidence.record(), evidence.folder))
+    print(f"summary: {evidence.folder / SUMMARY}")
+    return Exit.ALLOW if row.status == "passed" else Exit.BLOCK
+
+
 @contextmanager
 def _holding(environment: Environment) -> Iterator[None]:
     holder = {"pid": str(os.getpid()), "started by": "canary-rollout"}
@@ -90,11 +109,20 @@ def _run_job(evidence: Evidence, environment: Environment, *, skip_gates: bool) 
     try:
         return _answer(evidence, *_executed(evidence, environment, skip_gates=skip_gates))
     except KeyboardInterrupt:
-        attempts.abandon(evidence, "interrupted outside its steps", SystemClock())
+        why = "interrupted outside its steps"
+        attempts.abandon(evidence, why, SystemClock())
+        _settle(evidence, environment, why)
         return _answer(evidence, aborted=True, succeeded=False)
     except Exception as error:
-        attempts.abandon(evidence, f"could not be run: {type(error).__name__}", SystemClock())
+        why = f"could not be run: {type(error).__name__}"
+        attempts.abandon(evidence, why, SystemClock())
+        _settle(evidence, environment, why)
         raise
+
+
+def _settle(evidence: Evidence, environment: Environment, why: str) -> None:
+    run_ids = evidence.header().run_ids
+    settle_stopped(evidence, environment, run_ids[-1] if run_ids else "", why)
 
 
 def _executed(
@@ -177,6 +205,9 @@ def _answer(evidence: Evidence, aborted: bool, succeeded: bool) -> Exit:  # noqa
         print(f"warning: {warning.step}: {warning.message}")
     for reason in decide(record).reasons:
         print(f"blocks: {reason.text} (evidence: {evidence.folder / reason.evidence})")
+    told = rollback_words(record, evidence.folder)
+    if told and decided == "block":
+        print(f"rollback: {told}")
     print(f"summary: {evidence.folder / SUMMARY}")
     print(f"Decision: {decided}", flush=True)
     if aborted:
@@ -207,20 +238,3 @@ def find_rollout(name: str) -> Evidence:
         message = f"{name!r} is neither a rollout's folder nor the run id of one"
         raise CommandError(Exit.BAD_INPUT, message)
     return Evidence(Path(tag))
-
-
-def recorded_settings(evidence: Evidence, environment: Environment) -> dict[str, str]:
-    """The variables that give a rollout's graph and checkout again as they were.
-
-    Raises:
-        NotARolloutError: When the folder holds no rollout.
-    """
-    header, table = evidence.header(), settings_table(environment)
-    recorded = {
-        "cohorts": ",".join(map(str, header.cohorts)),
-        "soak_seconds": str(header.soak_seconds),
-        "repo_root": header.repo_root,
-        "gate_timeout_seconds": str(header.gate_timeout_seconds),
-        "http_timeout_seconds": str(header.http_timeout_seconds),
-    }
-    return {table[name].variable or "": value for name, value in recorded.items()}

@@ -72,7 +72,7 @@ def _check_picture(picture: str | None) -> None:
 
 
 def _draw(rollouts: Sequence[PastRollout], file: Path) -> None:
-    from canary_pipeline.rollout.pictures import trend  # noqa: PLC0415 - imports matplotlib
+    from canary_pipeline.rollout.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
 
     try:
         file.write_bytes(trend(rollouts))

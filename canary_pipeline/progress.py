@@ -19,6 +19,7 @@ LOOK_UP_SECONDS = 0.25
 PLAIN_REMINDER_SECONDS = 60
 """How often plain output says how much of a soak is left."""
 
+_DOING = {"apply": "applying", "verify": "verifying", "probe": "probing"}
 _STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow", "waiting": "dim"}
 
 
@@ -55,7 +56,17 @@ def steps(record: Record, in_flight: list[InFlight], now: datetime) -> list[Step
         name = f"cohort {percent}"
         cohort = record.last_cohort_row(percent)
         found.append(_step(name, cohort, moving.get(name), attempt, now))
-    return found
+    return found + _rollback(record, moving.get("rollback"), attempt)
+
+
+def _rollback(record: Record, state: InFlight | None, attempt: int) -> list[StepProgress]:
+    """The rollback, once there is one: whoever stopped a rollout waits for it."""
+    if state is not None and state.attempt == attempt:
+        return [StepProgress("rollback", "restoring", "an interrupt leaves staging as it is")]
+    row = record.rollback_rows[-1] if record.rollback_rows else None
+    if row is None or row.attempt != attempt:
+        return []
+    return [StepProgress("rollback", row.status, row.detail or f"{row.live or row.wanted}")]
 
 
 def _step(
@@ -75,8 +86,8 @@ def _moving(name: str, state: InFlight, now: datetime) -> StepProgress:
         ends_at = datetime.fromisoformat(state.soak_ends_at)
         left = max((ends_at - now).total_seconds(), 0)
         return StepProgress(name, "soaking", f"{clock_face(left)} left", left)
-    if state.phase == "probe":
-        return StepProgress(name, "probing")
+    if state.phase in _DOING:
+        return StepProgress(name, _DOING[state.phase])
     since = max((now - datetime.fromisoformat(state.started_at)).total_seconds(), 0)
     return StepProgress(name, "running", f"for {clock_face(since)}")
 

@@ -14,6 +14,7 @@ from canary_pipeline.rollout.credentials import (
     TokenUnavailableError,
 )
 from canary_pipeline.rollout.plan import (
+    Changes,
     Endpoints,
     Environment,
     Plan,
@@ -84,6 +85,19 @@ def _text(text: str) -> str:
     return text
 
 
+def _command(text: str) -> str:
+    if not text.strip() or "\0" in text:
+        raise ValueError(text)
+    text.encode("utf-8")
+    return text
+
+
+def _on_block(text: str) -> str:
+    if text not in ("rollback", "hold"):
+        raise ValueError(text)
+    return text
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row of the settings table.
@@ -134,13 +148,14 @@ def _quoted(name: str, text: str) -> str:
 
 _SECONDS = f"a whole number of seconds from {{}} to {LONGEST_SECONDS}"
 _COHORTS = "whole numbers from 1 to 100, strictly increasing, such as 5,10,25,50,100"
+_A_COMMAND = "a shell command"
 _A_URL = "an http or https URL with a host"
 
 
 def settings_table(environment: Environment) -> dict[str, Setting]:
     """The settings of a rollout of this environment by name, in the order people meet them."""
     prefix = f"OA_{environment.name.upper()}"
-    canary = f"{prefix}_CANARY"
+    canary = environment.variable_prefix
     rows = (
         Setting(
             "cohorts", "--cohorts", f"{canary}_COHORTS", "cohorts", _COHORTS, parse_cohorts,
@@ -190,6 +205,28 @@ def settings_table(environment: Environment) -> dict[str, Setting]:
             "http_timeout_seconds", "--http-timeout-seconds", f"{canary}_HTTP_TIMEOUT_SECONDS",
             None, _SECONDS.format(1), _whole_number(1),
             "A probe or snapshot that takes longer has failed.",
+        ),
+        Setting(
+            "max_parallel_gates", None, f"{canary}_MAX_PARALLEL_GATES", None,
+            f"a whole number from 1 to {LONGEST_SECONDS}", _whole_number(1),
+            "How many gates run at once; by default all.",
+        ),
+        Setting(
+            "apply_command", "--apply-command", f"{canary}_APPLY_COMMAND", None, _A_COMMAND,
+            _command, "Makes a cohort's variables live, before its probe; by default nothing does.",
+        ),
+        Setting(
+            "rollback_command", None, f"{canary}_ROLLBACK_COMMAND", None, _A_COMMAND, _command,
+            "Restores what was live before; by default the apply command.",
+        ),
+        Setting(
+            "on_block", None, f"{canary}_ON_BLOCK", None, "rollback or hold", _on_block,
+            "What becomes of a live cohort when the rollout blocks.",
+        ),
+        Setting(
+            "verify_timeout_seconds", None, f"{canary}_VERIFY_TIMEOUT_SECONDS", None,
+            _SECONDS.format(1), _whole_number(1),
+            "How long staging may take to show what was applied.",
         ),
     )  # fmt: skip
     return {row.name: row for row in rows}
@@ -262,6 +299,26 @@ def declared_soak_seconds(environment: Environment, variables: Mapping[str, str]
     return environment.default_soak_seconds if declared is None else declared
 
 
+def declared_parallel_gates(environment: Environment, variables: Mapping[str, str]) -> int:
+    """How many gates may run at once; by default all of them.
+
+    Raises:
+        SettingError: When the variable holds no such number.
+    """
+    declared: int | None = _declared(environment, variables, "max_parallel_gates")
+    every = max(len(environment.gates), 1)
+    return min(declared or every, every)
+
+
+def declared_changes(environment: Environment, variables: Mapping[str, str]) -> bool:
+    """Whether the graph has a step that rolls back, because rollouts make their cohorts live.
+
+    Raises:
+        SettingError: When the variable holds no command.
+    """
+    return _declared(environment, variables, "apply_command") is not None
+
+
 def _declared(environment: Environment, variables: Mapping[str, str], name: str) -> Any:
     setting = settings_table(environment)[name]
     variable = setting.variable or ""
@@ -306,13 +363,12 @@ def resolve(
         repo_root=values["repo_root"] if "repo_root" in values else Path.cwd(),
         gate_timeout_seconds=values.get("gate_timeout_seconds", 3600),
         http_timeout_seconds=values.get("http_timeout_seconds", 30),
+        changes=None if launch.skip_gates else _changes(environment, values, token),
     )
     return Settings(plan, token, values.get("output_dir"))
 
 
-def check_launch(
-    environment: Environment, launch: LaunchConfig, declared: tuple[int, ...]
-) -> None:
+def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple[int, ...]) -> None:
     """Make sure that a launch chooses only what is accepted.
 
     Args:
@@ -351,6 +407,32 @@ def _token(
         except TokenUnavailableError as error:
             raise SettingError(source, f"not usable ({error})", accepted) from None
     return token
+
+
+def _changes(
+    environment: Environment, values: Mapping[str, Any], token: Token | None
+) -> Changes | None:
+    """How cohorts are made live; a dry run changes nothing."""
+    command = values.get("apply_command")
+    if command is None:
+        return None
+    setting = settings_table(environment)["apply_command"]
+    source = f"{setting.variable} ({setting.flag})"
+    rollback = values.get("rollback_command", command)
+    if token is not None and token.read() in f"{command}\n{rollback}":
+        accepted = "a command that reads the token from the environment or a file"
+        raise SettingError(source, "a command that holds the auth token (not shown)", accepted)
+    missing = _missing_for_probe(values, token)
+    if missing:
+        absent = " and ".join(missing)
+        accepted = f"none while {absent} is missing: what cannot be verified is not applied"
+        raise SettingError(source, repr(command), accepted)
+    return Changes(
+        command,
+        rollback,
+        values.get("on_block", "rollback"),
+        values.get("verify_timeout_seconds", 300),
+    )
 
 
 def _missing_for_probe(values: Mapping[str, Any], token: Token | None) -> tuple[str, ...]:

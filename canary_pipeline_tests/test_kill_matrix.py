@@ -17,15 +17,24 @@ from canary_pipeline_tests.conftest import (
     GATES,
     Checkout,
     Commands,
+    Result,
     cohort_rows,
     decision,
     gate_rows,
 )
-from canary_pipeline_tests.fake_staging import FakeStaging
+from canary_pipeline_tests.fake_staging import FakeStaging, answer
+from canary_pipeline_tests.live_staging import (
+    APPLY_VARIABLE,
+    FAKE_APPLY,
+    TIMEOUT_VARIABLE,
+    let_apply,
+    live_in,
+    rollback_rows,
+)
 
 pytestmark = pytest.mark.slow
 
-MOMENTS = 66
+MOMENTS = 68
 """The moments of a rollout with one cohort and every snapshot; a test below counts them."""
 
 CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 3)
@@ -44,8 +53,14 @@ class Killed:
     in_flight: list[str]
 
 
-def run_and_kill(commands: Commands, at: int) -> int:
-    """Run a rollout that is killed at a moment; return how many moments there were."""
+def run_and_kill(commands: Commands, at: int, code: int = 0) -> int:
+    """Run a rollout that is killed at a moment; return how many moments there were.
+
+    Args:
+        commands: The world.
+        at: The moment; 0 kills at none.
+        code: The exit code of a rollout that is not killed.
+    """
     counter = commands.folder / "moments"
     more = {
         "PYTHONPATH": str(Path(__file__).parent / "kill_points"),
@@ -54,7 +69,7 @@ def run_and_kill(commands: Commands, at: int) -> int:
     }
     process = commands.start("canary-rollout", "run", "--cohorts", "5", more=more)
     commands.finish(process)
-    assert process.returncode == (-signal.SIGKILL if at else 0)
+    assert process.returncode == (-signal.SIGKILL if at else code)
     moments = counter.stat().st_size
     counter.unlink()
     return moments
@@ -123,3 +138,88 @@ def note(moment: int, killed: Killed, probed: int, outcome: str) -> None:
         at = ", ".join(killed.in_flight) or "between two steps"
         with Path(table).open("a") as file:
             file.write(f"| {moment:2} | {at} | {'yes' if probed else 'no'} | {outcome} |\n")
+
+
+APPLYING_MOMENTS = {"allow": 66, "block": 74}
+"""The moments of a rollout that makes its one cohort live, without snapshots, by how it ends."""
+
+
+@pytest.fixture
+def applying(commands: Commands, checkout: Checkout, staging: FakeStaging) -> Commands:
+    """Commands that make their cohorts live."""
+    let_apply(staging, checkout.folder)
+    commands.environment.update(
+        {
+            APPLY_VARIABLE: FAKE_APPLY,
+            TIMEOUT_VARIABLE: "5",
+            "OA_RUNTIME_METRICS_URL": "",
+            "OA_CONTROL_STATUS_URL": "",
+        }
+    )
+    return commands
+
+
+def ends_in(word: str, staging: FakeStaging) -> int:
+    """Let a rollout end in this decision; return its exit code."""
+    if word == "block":
+        staging.probes[5] = answer(500, {})
+    return int(word == "block")
+
+
+@pytest.mark.parametrize("word", APPLYING_MOMENTS)
+def test_the_matrix_knows_every_moment_of_a_rollout_that_changes_staging(
+    word: str, applying: Commands, staging: FakeStaging
+) -> None:
+    moments = run_and_kill(applying, at=0, code=ends_in(word, staging))
+
+    assert moments == APPLYING_MOMENTS[word]
+
+
+EVERY = 1 if os.environ.get("KILL_MATRIX") == "all" else 3
+
+
+@pytest.mark.parametrize(
+    ("word", "moment"),
+    [
+        *(("allow", moment) for moment in range(1, APPLYING_MOMENTS["allow"] + 1, EVERY)),
+        # Up to the probe both are the same.
+        *(("block", moment) for moment in range(38, APPLYING_MOMENTS["block"] + 1, EVERY)),
+    ],
+)
+def test_a_killed_rollout_that_changes_staging_leaves_it_as_its_decision_says(
+    word: str, moment: int, applying: Commands, checkout: Checkout, staging: FakeStaging
+) -> None:
+    code = ends_in(word, staging)
+    run_and_kill(applying, at=moment)
+    killed = what_is_left(applying)
+    probed_before = len(staging.probed)
+    if killed.folder is not None and (killed.folder / "SUMMARY.md").exists():
+        allowed = word == "allow" and is_live(checkout)
+        assert decision(killed.folder) == "Decision: block" or allowed
+
+    result = go_on(applying, killed.folder)
+
+    assert result.code == code, result.out + result.err
+    [folder] = applying.folders[-1:]
+    assert decision(folder) == f"Decision: {word}"
+    assert is_live(checkout) == (word == "allow")
+    restored = [row["status"] for row in rollback_rows(folder)]
+    assert restored[-1:] == ([] if word == "allow" else ["passed"])
+    assert cohort_rows(folder)[-1]["status"] == ("passed" if word == "allow" else "failed")
+    assert not (folder / "in-flight").exists()
+    left = "live" if is_live(checkout) else "restored"
+    note(moment, killed, probed_before, f"{word} as undisturbed, staging {left}")
+
+
+def is_live(checkout: Checkout) -> bool:
+    """Whether the cohort is live."""
+    percent = live_in(checkout.folder / "live.env")["data"]["canary_user_percent"]
+    assert percent in (0, 5)
+    return bool(percent == 5)
+
+
+def go_on(commands: Commands, folder: Path | None) -> Result:
+    """Resume a killed rollout, or start another where nothing had begun."""
+    if folder is None or not (folder / "rollout.json").exists():
+        return commands.rollout("--cohorts", "5")
+    return commands.run("canary-rollout", "resume", str(folder))

@@ -134,6 +134,17 @@ def test_gates_run_side_by_side(commands: Commands, checkout: Checkout) -> None:
     assert result.code == 0
 
 
+def test_a_small_host_runs_fewer_gates_at_once(commands: Commands, checkout: Checkout) -> None:
+    # A gate fails if it meets another one.
+    alone = "mkdir running || exit 1; sleep 0.2; rmdir running"
+    for gate in GATES:
+        checkout.gate(gate, alone)
+
+    result = commands.rollout("--cohorts", "5", more={"OA_STAGING_CANARY_MAX_PARALLEL_GATES": "1"})
+
+    assert result.code == 0, result.out
+
+
 def test_a_gate_that_takes_too_long_has_failed(commands: Commands, checkout: Checkout) -> None:
     checkout.gate("spacetime-chaos", "sleep 300")
 

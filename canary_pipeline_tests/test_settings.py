@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canary_pipeline.rollout.credentials import FixedToken, TokenFile
+from canary_pipeline.rollout.plan import Changes
 from canary_pipeline.settings import (
     LaunchConfig,
     SettingError,
     Settings,
+    declared_changes,
     declared_cohorts,
     declared_soak_seconds,
     resolve,
@@ -37,11 +39,27 @@ CONTRACT = {
     "output_dir": ("--output-dir", None),
     "gate_timeout_seconds": ("--gate-timeout-seconds", "OA_STAGING_CANARY_GATE_TIMEOUT_SECONDS"),
     "http_timeout_seconds": ("--http-timeout-seconds", "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS"),
+    "apply_command": ("--apply-command", "OA_STAGING_CANARY_APPLY_COMMAND"),
+    "rollback_command": (None, "OA_STAGING_CANARY_ROLLBACK_COMMAND"),
+    "on_block": (None, "OA_STAGING_CANARY_ON_BLOCK"),
+    "verify_timeout_seconds": (None, "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS"),
 }
 
 
+MORE = {
+    "max_parallel_gates": (None, "OA_STAGING_CANARY_MAX_PARALLEL_GATES"),
+    "apply_command": ("--apply-command", "OA_STAGING_CANARY_APPLY_COMMAND"),
+    "rollback_command": (None, "OA_STAGING_CANARY_ROLLBACK_COMMAND"),
+    "on_block": (None, "OA_STAGING_CANARY_ON_BLOCK"),
+    "verify_timeout_seconds": (None, "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS"),
+}
+"""The settings beside the contract's: for small hosts, and to make cohorts live."""
+
+
 def test_flags_variables_and_launch_config_are_the_contracts() -> None:
-    assert {name: (row.flag, row.variable) for name, row in TABLE.items()} == CONTRACT
+    found = {name: (row.flag, row.variable) for name, row in TABLE.items()}
+
+    assert found == CONTRACT | MORE
     launch_keys = {row.launch_key for row in TABLE.values() if row.launch_key}
     assert launch_keys == {"cohorts", "cohort_soak_seconds"}
 
@@ -369,7 +387,10 @@ def test_precedence_of_the_soak(
     assert declared_soak_seconds(STAGING, variables) == int(variable or 900)
 
 
-@pytest.mark.parametrize("name", [name for name, row in CONTRACT.items() if all(row)])
+REFUSABLE = [name for name, row in CONTRACT.items() if all(row) and name != "apply_command"]
+
+
+@pytest.mark.parametrize("name", REFUSABLE)
 def test_a_flag_is_read_instead_of_its_variable(name: str) -> None:
     """Even where the variable holds what could not be accepted."""
     flag_value = {"auth_token": "good", "repo_root": FOLDER, "cohorts": "5"}
@@ -492,3 +513,84 @@ def test_any_launch_config_is_a_plan_or_one_clear_line(cohorts: list[int], soak:
     launch = LaunchConfig(tuple(cohorts), soak)
 
     assert_plan_or_one_line(lambda: resolve(STAGING, {}, launch=launch))
+
+
+LIVE = {
+    "OA_STAGING_CONTROL_BASE_URL": "http://host",
+    "OA_STAGING_CONTROL_AUTH_TOKEN": "secret-token",
+}
+APPLYING = {**LIVE, "OA_STAGING_CANARY_APPLY_COMMAND": "apply"}
+
+
+def test_without_an_apply_command_nothing_is_changed() -> None:
+    others = {
+        "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
+        "OA_STAGING_CANARY_ON_BLOCK": "hold",
+        "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
+    }
+
+    assert resolve(STAGING, {**LIVE, **others}).plan.changes is None
+    assert not declared_changes(STAGING, {**LIVE, **others})
+
+
+def test_the_apply_command_rolls_back_too_unless_another_does() -> None:
+    assert declared_changes(STAGING, APPLYING)
+    assert resolve(STAGING, APPLYING).plan.changes == Changes("apply", "apply", "rollback", 300)
+    assert resolve(STAGING, LIVE, {"apply_command": "apply"}).plan.changes == Changes(
+        "apply", "apply", "rollback", 300
+    )
+    more = {
+        "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
+        "OA_STAGING_CANARY_ON_BLOCK": "hold",
+        "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
+    }
+    changes = resolve(STAGING, {**APPLYING, **more}).plan.changes
+    assert changes == Changes("apply", "back", "hold", 5)
+
+
+def test_a_dry_run_changes_nothing() -> None:
+    launch = LaunchConfig(skip_gates=True)
+
+    assert resolve(STAGING, APPLYING, launch=launch).plan.changes is None
+
+
+@pytest.mark.parametrize("missing", list(LIVE))
+def test_what_cannot_be_verified_is_not_applied(missing: str) -> None:
+    with pytest.raises(SettingError, match="what cannot be verified is not applied"):
+        resolve(STAGING, {**APPLYING, missing: ""})
+
+
+@pytest.mark.parametrize("name", ["APPLY", "ROLLBACK"])
+@pytest.mark.parametrize("base_url", ["http://host", ""])
+def test_a_command_that_holds_the_token_is_refused_and_never_shown(
+    base_url: str, name: str
+) -> None:
+    variables = {
+        **APPLYING,
+        "OA_STAGING_CONTROL_BASE_URL": base_url,
+        f"OA_STAGING_CANARY_{name}_COMMAND": "curl -H 'Bearer secret-token' x",
+    }
+
+    with pytest.raises(SettingError, match="holds the auth token") as caught:
+        resolve(STAGING, variables)
+
+    assert "secret-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("apply_command", " "),
+        ("apply_command", "a\0b"),
+        ("rollback_command", "\t\n"),
+        ("on_block", "HOLD"),
+        ("on_block", "keep"),
+        ("verify_timeout_seconds", "0"),
+        ("verify_timeout_seconds", "5m"),
+    ],
+)
+def test_how_staging_is_changed_is_checked_even_where_nothing_is(name: str, text: str) -> None:
+    variable = TABLE[name].variable or ""
+
+    with pytest.raises(SettingError, match=f"{variable} is .*; accepted: "):
+        resolve(STAGING, {**LIVE, variable: text})

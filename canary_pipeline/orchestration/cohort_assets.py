@@ -8,10 +8,14 @@ from dagster import Nothing
 from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata, table
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.step import Step, enter
-from canary_pipeline.rollout.cohorts import Cohort, run_cohort, snapshots
+from canary_pipeline.rollout.cohort import Cohort
+from canary_pipeline.rollout.cohorts import run_cohort
 from canary_pipeline.rollout.decision import cohort_detail, cohort_is_clear
 from canary_pipeline.rollout.evidence import COHORT_RESULTS, Record, snapshot_name
 from canary_pipeline.rollout.plan import SNAPSHOT_KINDS, SnapshotKind
+from canary_pipeline.rollout.records import LiveRouting
+from canary_pipeline.rollout.rollback import settle
+from canary_pipeline.rollout.snapshots import take_snapshots
 
 _SNAPSHOT_DESCRIPTIONS: dict[SnapshotKind, str] = {
     "runtime_metrics": "`runtime_metrics_*.json`: the runtime's sync metrics before and after.",
@@ -28,6 +32,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         description="Every cohort's last row is `passed`, or skipped for missing probe config.",
     )
     cohorts = [_cohort_op(rollout, percent) for percent in rollout.cohorts]
+    rollback = _rollback_op(rollout)
     close = _close_op(rollout, check)
     outs = {
         "cohort_results": dg.AssetOut(
@@ -58,6 +63,8 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         previous = gate_results
         for percent, cohort in zip(rollout.cohorts, cohorts, strict=True):
             previous = cohort.alias(f"cohort_{percent}")(previous)
+        if rollout.changes_staging:
+            previous = rollback.alias("rollback")(previous)
         outputs = close(previous)
         names = (*outs, check.get_python_identifier())
         return {name: getattr(outputs, name) for name in names}
@@ -76,12 +83,45 @@ def _cohort_op(rollout: Rollout, percent: int) -> dg.OpDefinition:
     )
     def cohort(context: dg.OpExecutionContext) -> None:
         step = enter(context, rollout)
-        if percent in step.plan.cohorts:
-            run_cohort(Cohort(percent, step.plan, step.control_plane, step.around))
-        else:
+        if percent not in step.plan.cohorts:
             context.log.info("cohort %s: not part of this rollout", percent)
+            return
+        row = run_cohort(Cohort(percent, step.plan, step.control_plane, step.around))
+        if row.live is not None and row.run_id == context.run_id:
+            _observe(context, rollout, row.live_after_soak or row.live)
 
     return cohort
+
+
+def _observe(context: dg.OpExecutionContext, rollout: Rollout, live: LiveRouting) -> None:
+    """Note which percents are live, as numbers that Dagster plots over time."""
+    metadata: dict[str, int] = {
+        "live_user_percent": live.user_percent,
+        "live_autopilot_percent": live.autopilot_percent,
+    }
+    context.log_event(
+        dg.AssetObservation(rollout.asset_key("control_status"), str(live), metadata=metadata)
+    )
+
+
+def _rollback_op(rollout: Rollout) -> dg.OpDefinition:
+    @dg.op(
+        name=f"{rollout.environment.name}_rollback",
+        description="Restores what was live before the first cohort, if the rollout blocks.",
+        ins={"last_cohort": dg.In(Nothing)},
+        out=dg.Out(Nothing),
+        required_resource_keys={"rollout"},
+        tags={"kind": "shell"},
+    )
+    def rollback(context: dg.OpExecutionContext) -> None:
+        step = enter(context, rollout)
+        row = settle(step.plan, step.control_plane, step.around, "the rollout blocks")
+        if row is None:
+            context.log.info("rollback: nothing to roll back")
+        elif row.live is not None:
+            _observe(context, rollout, row.live)
+
+    return rollback
 
 
 def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
@@ -98,7 +138,7 @@ def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
         context: dg.OpExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
         step = enter(context, rollout)
-        snapshots(step.control_plane, step.around, "after")
+        take_snapshots(step.control_plane, step.around, "after")
         record = step.evidence.record()
         yield dg.Output(None, "cohort_results", metadata=_results_metadata(step, record))
         for kind in SNAPSHOT_KINDS:

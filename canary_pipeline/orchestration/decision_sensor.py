@@ -37,7 +37,7 @@ def decision_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.Sensor
         rollout: What the definitions are built from.
         variables: The environment variables.
     """
-    prefix = f"OA_{rollout.environment.name.upper()}_CANARY"
+    prefix = rollout.environment.variable_prefix
     url = variables.get(f"{prefix}_NOTIFY_URL", "")
     status = dg.DefaultSensorStatus.RUNNING if url else dg.DefaultSensorStatus.STOPPED
 

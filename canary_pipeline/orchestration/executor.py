@@ -5,6 +5,7 @@ in the process that outlives them all, the rollout is claimed, and concluded if 
 stopped or crashes, so that there is a written decision whatever happens to a step.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -53,7 +54,7 @@ def _forkserver_executor(context: dg.InitExecutorContext, rollout: Rollout) -> d
     return create(
         context._replace(
             executor_config={
-                "max_concurrent": max(len(rollout.environment.gates), 1),
+                "max_concurrent": rollout.parallel_gates,
                 "retries": {"disabled": {}},
                 "start_method": {"forkserver": {"preload_modules": list(PRELOADED_MODULES)}},
             }
@@ -68,6 +69,7 @@ class RolloutExecutor(dg.Executor):
         """Wrap the executor that runs the steps."""
         self._rollout = rollout
         self._steps = steps
+        self._opening = rollout.asset_key("canary_env_sequence").to_python_identifier()
 
     @property
     def retries(self) -> RetryMode:
@@ -81,27 +83,40 @@ class RolloutExecutor(dg.Executor):
         if not self._is_rollout(execution_plan):
             yield from self._steps.execute(plan_context, execution_plan)
             return
+        try:
+            yield from self._roll_out(plan_context, execution_plan)
+        finally:
+            # This process is about to end; taking down all it has imported would take a second.
+            gc.freeze()
+
+    def _roll_out(
+        self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan
+    ) -> Iterator[dg.DagsterEvent]:
         run, instance = plan_context.dagster_run, plan_context.instance
         holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
-        failed = ""
-        with Claim(self._rollout.environment.name, holder), _signals() as received:
+        failed, say = "", plan_context.log.info
+        environment = self._rollout.environment
+        with Claim(environment.name, holder), _signals() as received:
             try:
                 instance.add_run_tags(run.run_id, {LAUNCHED_BY_TAG: launched_by(run)})
                 for event in self._steps.execute(plan_context, execution_plan):
                     failed = failed or _failure(event)
                     yield event
-                    if event.is_step_success:
-                        # An abort has seconds to write its summary: be ready while gates run.
+                    if event.is_step_start and event.step_key != self._opening:
+                        # An abort has seconds to write its summary: be ready while steps run.
                         importlib.import_module("canary_pipeline.rollout.summary")
             except GeneratorExit:
                 raise
             except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):
-                conclude(instance, run, "aborted", _by_whom(instance, run, received()))
+                whom = _by_whom(instance, run, received())
+                conclude(environment, instance, run, "aborted", whom, say=say)
                 raise
             except BaseException as error:
-                conclude(instance, run, "crashed", f"{type(error).__name__} while steps ran")
+                what = f"{type(error).__name__} while steps ran"
+                conclude(environment, instance, run, "crashed", what, say=say)
                 raise
-            decision = conclude(instance, run, "crashed", failed or "a step did not end")
+            what = failed or "a step did not end"
+            decision = conclude(environment, instance, run, "crashed", what, say=say)
         if decision != "allow" and not failed:
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
 

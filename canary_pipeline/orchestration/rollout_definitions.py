@@ -10,13 +10,19 @@ from canary_pipeline.orchestration.decision_sensor import decision_sensor
 from canary_pipeline.orchestration.executor import rollout_executor
 from canary_pipeline.orchestration.gate_assets import gate_assets
 from canary_pipeline.orchestration.history_asset import history_asset, history_sensor
+from canary_pipeline.orchestration.left_live_sensor import left_live_sensor
 from canary_pipeline.orchestration.resource import rollout_resource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedule
 from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
 from canary_pipeline.rollout.plan import Environment
-from canary_pipeline.settings import declared_cohorts, declared_soak_seconds
+from canary_pipeline.settings import (
+    declared_changes,
+    declared_cohorts,
+    declared_parallel_gates,
+    declared_soak_seconds,
+)
 
 
 def rollout_definitions(environment: Environment, variables: Mapping[str, str]) -> dg.Definitions:
@@ -31,11 +37,7 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     """
     # A job's owners are beta in Dagster; a warning at each load helps nobody.
     warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
-    rollout = Rollout(
-        environment,
-        declared_cohorts(environment, variables),
-        declared_soak_seconds(environment, variables),
-    )
+    rollout = declared_rollout(environment, variables)
     executor = rollout_executor(rollout)
     job = dg.define_asset_job(
         environment.job_name,
@@ -55,9 +57,28 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
         ],
         jobs=[job],
         schedules=[rollout_schedule(rollout, variables)],
-        sensors=[decision_sensor(rollout, variables), history_sensor(rollout)],
+        sensors=[
+            decision_sensor(rollout, variables),
+            left_live_sensor(rollout, variables),
+            history_sensor(rollout),
+        ],
         resources={"rollout": rollout_resource(rollout)},
         executor=executor,
+    )
+
+
+def declared_rollout(environment: Environment, variables: Mapping[str, str]) -> Rollout:
+    """What the environment variables say of the definitions' shape.
+
+    Raises:
+        SettingError: When one of them is not accepted.
+    """
+    return Rollout(
+        environment,
+        declared_cohorts(environment, variables),
+        declared_soak_seconds(environment, variables),
+        declared_parallel_gates(environment, variables),
+        declared_changes(environment, variables),
     )
 
 
@@ -72,7 +93,8 @@ def _job_description(rollout: Rollout) -> str:
         "that fails ends the promotion."
         "\n3. The asset `summary` says `allow` or `block`, with every reason and its evidence. A "
         "run is green only if it says `allow`.\n"
-        "\nLaunch it from the Launchpad. *Terminate* stops it at any moment. After a crash it goes "
-        "on by *Re-execute from failure*; once what blocked is mended, by *from selected* at the "
-        "step that blocked."
+        "\nLaunch it with *Materialize all*; behind the arrow beside it, *Open launchpad* lets you "
+        "choose the cohorts, the soak, or a dry run. *Terminate* stops it at any moment. After a "
+        "crash it goes on by *Re-execute from failure*; once what blocked is mended, by *from "
+        "selected* at the step that blocked."
     )

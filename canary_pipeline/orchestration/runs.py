@@ -2,14 +2,19 @@
 
 import getpass
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import dagster as dg
 
+from canary_pipeline.orchestration.decision_page import report_decision
+from canary_pipeline.restoring import settle_stopped
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.attempts import FOLDER_VARIABLE
 from canary_pipeline.rollout.clock import SystemClock
-from canary_pipeline.rollout.evidence import Evidence, NotARolloutError
+from canary_pipeline.rollout.decision import Decision, decide
+from canary_pipeline.rollout.evidence import SUMMARY, Evidence, NotARolloutError
+from canary_pipeline.rollout.plan import Environment
 from canary_pipeline.rollout.records import AttemptOutcome
 
 ROLLOUT_TAG = "canary/rollout"
@@ -43,18 +48,45 @@ def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | N
 
 
 def conclude(
-    instance: dg.DagsterInstance, run: dg.DagsterRun, outcome: AttemptOutcome, detail: str
+    environment: Environment,
+    instance: dg.DagsterInstance,
+    run: dg.DagsterRun,
+    outcome: AttemptOutcome,
+    detail: str,
+    *,
+    say: Callable[[str], None],
 ) -> str | None:
-    """Write the decision of an attempt whose summary step did not; return what is decided."""
+    """See to everything that the steps of a run that ends have not seen to.
+
+    The decision is written first, because a rollback may take minutes.
+
+    Args:
+        environment: What is rolled out to.
+        instance: Where the run is recorded.
+        run: The run that ends.
+        outcome: What to record if its summary step was not reached.
+        detail: What ended it, free of secrets.
+        say: Takes lines for the log book.
+
+    Returns:
+        What is decided, or None where the run has no rollout or no decision.
+    """
     evidence = rollout_of(instance, run)
     if evidence is None:
         return None
     ours = [attempt for attempt in evidence.header().attempts if attempt.run_id == run.run_id]
+    decided: Decision | None = None
     if ours and (ours[-1].outcome is None or outcome == "aborted"):
         where = _where(evidence)
-        attempts.end(evidence, run.run_id, outcome, f"{detail}{where}", SystemClock())
+        decided = attempts.end(evidence, run.run_id, outcome, f"{detail}{where}", SystemClock())
+        report_decision(instance, environment, evidence, decided)
     decision = attempts.written_decision(evidence)
     instance.add_run_tags(run.run_id, {DECISION_TAG: decision or "none"})
+    if ours and settle_stopped(evidence, environment, run.run_id, detail, say) is not None:
+        report_decision(instance, environment, evidence, decide(evidence.verified_record()))
+    if decision != "allow":
+        # Dagster's own last words on a red run are a stack trace; these are the reader's.
+        say(f"decision: {decision or 'none'}; {evidence.folder / SUMMARY}")
     return decision
 
 

@@ -26,12 +26,12 @@ def rollout_schedule(rollout: Rollout, variables: Mapping[str, str]) -> dg.Sched
     Raises:
         SettingError: When cron or time zone is not accepted.
     """
-    prefix = f"OA_{rollout.environment.name.upper()}_CANARY"
+    prefix = rollout.environment.variable_prefix
     cron = variables.get(f"{prefix}_CRON") or DEFAULT_CRON
     timezone = variables.get(f"{prefix}_TIMEZONE") or DEFAULT_TIMEZONE
     _require_timezone(f"{prefix}_TIMEZONE", timezone)
     try:
-        return _schedule(rollout, cron, timezone)
+        return _schedule(rollout, prefix, cron, timezone)
     except dg.DagsterInvalidDefinitionError:
         accepted = f"a cron schedule such as '{DEFAULT_CRON}'"
         raise SettingError(f"{prefix}_CRON", repr(cron), accepted) from None
@@ -47,7 +47,7 @@ def _require_timezone(variable: str, timezone: str) -> None:
 _A_TIMEZONE = "a time zone's name such as 'Europe/Berlin'"
 
 
-def _schedule(rollout: Rollout, cron: str, timezone: str) -> dg.ScheduleDefinition:
+def _schedule(rollout: Rollout, prefix: str, cron: str, timezone: str) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{rollout.environment.job_name}_schedule",
         job_name=rollout.environment.job_name,
@@ -56,7 +56,7 @@ def _schedule(rollout: Rollout, cron: str, timezone: str) -> dg.ScheduleDefiniti
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
             f"Rolls out to {rollout.environment.name} at a set time; skips a time at which a "
-            "rollout is under way."
+            f"rollout is under way. Times: `{prefix}_CRON`, `{prefix}_TIMEZONE`."
         ),
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

@@ -140,7 +140,13 @@ def _watch_over(
         Claim(name, {"run": context.run_id, "pid": str(os.getpid())})
     )
     resource.at_teardown.callback(
-        conclude, context.instance, context.run, "crashed", "a step failed"
+        conclude,
+        rollout.environment,
+        context.instance,
+        context.run,
+        "crashed",
+        "a step failed",
+        say=context.log.info,
     )
     return lambda: None
 

@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from canary_pipeline.orchestration.decision_page import GO_NO_GO, decision_metadata, verdict
 from canary_pipeline.orchestration.evidence_metadata import (
     check_metadata,
     file_metadata,
@@ -10,10 +11,9 @@ from canary_pipeline.orchestration.evidence_metadata import (
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import DECISION_TAG
 from canary_pipeline.orchestration.step import Step, enter
-from canary_pipeline.rollout.attempts import draw_timeline, duration_seconds, end
-from canary_pipeline.rollout.cohorts import snapshots
-from canary_pipeline.rollout.decision import Decision
+from canary_pipeline.rollout.attempts import draw_timeline, end
 from canary_pipeline.rollout.evidence import ENV_SEQUENCE, SUMMARY
+from canary_pipeline.rollout.snapshots import take_snapshots
 
 
 def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
@@ -30,7 +30,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
     def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         step = enter(context.op_execution_context, rollout, opens=True)
         context.log.info("rollout folder: %s", step.evidence.folder)
-        snapshots(step.control_plane, step.around, "before")
+        take_snapshots(step.control_plane, step.around, "before")
         text = step.evidence.read_text(ENV_SEQUENCE) or ""
         return dg.MaterializeResult(
             metadata={
@@ -57,10 +57,10 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         required_resource_keys={"rollout"},
         check_specs=[
             dg.AssetCheckSpec(
-                "go_no_go",
+                GO_NO_GO,
                 asset=key,
                 blocking=True,
-                description="The decision is `allow`: every gate passed and no cohort failed.",
+                description="`allow` only if every gate passed and no cohort failed.",
             )
         ],
         kinds={"markdown"},
@@ -74,12 +74,12 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
         context.log.info("decision: %s; %s", decision.word, step.evidence.folder / SUMMARY)
         return dg.MaterializeResult(
-            metadata={**_decision_metadata(step, decision), **_picture(context, step)},
+            metadata={**decision_metadata(step.evidence, decision), **_picture(context, step)},
             check_results=[
                 dg.AssetCheckResult(
-                    check_name="go_no_go",
+                    check_name=GO_NO_GO,
                     passed=decision.allowed,
-                    description=_verdict(decision),
+                    description=verdict(decision),
                     metadata=check_metadata(step.evidence, SUMMARY),
                 )
             ],
@@ -88,27 +88,9 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     return summary
 
 
-def _decision_metadata(step: Step, decision: Decision) -> dict[str, dg.MetadataValue]:
-    text = step.evidence.read_text(SUMMARY) or ""
-    return {
-        "decision": dg.MetadataValue.text(decision.word),
-        "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
-        "allowed": dg.MetadataValue.int(int(decision.allowed)),
-        "reasons": dg.MetadataValue.int(len(decision.reasons)),
-        "duration_seconds": dg.MetadataValue.float(duration_seconds(step.evidence.header())),
-        **file_metadata(step.evidence, SUMMARY),
-    }
-
-
 def _picture(context: dg.AssetExecutionContext, step: Step) -> dict[str, dg.MetadataValue]:
     try:
         return {"timeline": image(draw_timeline(step.evidence, step.around.clock))}
     except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
         context.log.warning("the timeline could not be drawn: %s", type(error).__name__)
         return {}
-
-
-def _verdict(decision: Decision) -> str:
-    if decision.allowed:
-        return "allow: every gate passed, and no cohort's probe failed."
-    return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."

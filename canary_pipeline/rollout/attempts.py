@@ -19,7 +19,7 @@ from canary_pipeline.rollout.evidence import (
     Evidence,
     Record,
 )
-from canary_pipeline.rollout.plan import Gate, Plan, shown_url
+from canary_pipeline.rollout.plan import Changes, Gate, Plan, shown_url
 from canary_pipeline.rollout.records import Attempt, AttemptOutcome, Header, PlannedGate
 
 OUTPUT_ROOT = Path("output/canary/spacetime")
@@ -71,7 +71,7 @@ def default_folder(plan: Plan, started_at: datetime) -> Path:
 def new_header(plan: Plan, started_at: datetime) -> Header:
     """What `rollout.json` says of a rollout that nobody has worked on yet."""
     commit, dirty = checkout_state(plan.repo_root)
-    urls = plan.endpoints
+    urls, changes = plan.endpoints, plan.changes
     return Header(
         environment=plan.environment.name,
         title=plan.environment.title,
@@ -87,6 +87,10 @@ def new_header(plan: Plan, started_at: datetime) -> Header:
         gate_timeout_seconds=plan.gate_timeout_seconds,
         http_timeout_seconds=plan.http_timeout_seconds,
         repo_root=str(plan.repo_root),
+        apply_command=changes.apply_command if changes else None,
+        rollback_command=changes.rollback_command if changes else None,
+        on_block=changes.on_block if changes else None,
+        verify_timeout_seconds=changes.verify_timeout_seconds if changes else None,
         commit=commit,
         dirty=dirty,
         versions={
@@ -145,14 +149,33 @@ def settled_plan(plan: Plan, header: Header) -> Plan:
         if now_url != then_url:
             message = f"{name} was {then_url} when this rollout started, and now is {now_url}"
             raise RolloutMismatchError(message)
+    applies = plan.changes.apply_command if plan.changes else None
+    if applies != header.apply_command:
+        message = (
+            f"the apply command was {header.apply_command!r} when this rollout started, and now "
+            f"is {applies!r}"
+        )
+        raise RolloutMismatchError(message)
     return replace(
         plan,
+        changes=_recorded_changes(plan.changes, header),
         cohorts=tuple(header.cohorts),
         soak_seconds=header.soak_seconds,
         skip_gates=header.skip_gates,
         repo_root=Path(header.repo_root),
         gate_timeout_seconds=header.gate_timeout_seconds,
         http_timeout_seconds=header.http_timeout_seconds,
+    )
+
+
+def _recorded_changes(changes: Changes | None, header: Header) -> Changes | None:
+    if changes is None:
+        return None
+    return Changes(
+        changes.apply_command,
+        header.rollback_command or changes.rollback_command,
+        "hold" if header.on_block == "hold" else "rollback",
+        header.verify_timeout_seconds or changes.verify_timeout_seconds,
     )
 
 
@@ -257,7 +280,7 @@ def _write_summary(evidence: Evidence, clock: Clock, *more: Reason) -> Decision:
 
 def draw_timeline(evidence: Evidence, clock: Clock) -> bytes:
     """Draw the rollout so far as a PNG, keep it beside the summary, and return it."""
-    from canary_pipeline.rollout.pictures import timeline  # noqa: PLC0415 - imports matplotlib
+    from canary_pipeline.rollout.pictures.timeline import timeline  # noqa: PLC0415 - imports matplotlib
 
     picture = timeline(evidence.verified_record(), clock.now())
     evidence.write_bytes(TIMELINE, picture)
@@ -271,6 +294,14 @@ def duration_seconds(header: Header) -> float:
         return 0.0
     started = datetime.fromisoformat(header.started_at)
     return (datetime.fromisoformat(ended_at) - started).total_seconds()
+
+
+def rewrite_summary(evidence: Evidence, clock: Clock) -> Decision:
+    """Write the decision anew, after rows were added to a rollout whose attempt had ended."""
+    evidence.update_header(
+        lambda header: header.model_copy(update={"sealed": evidence.seal(header.sealed)})
+    )
+    return _write_summary(evidence, clock)
 
 
 def written_decision(evidence: Evidence) -> str | None:

@@ -1,41 +1,30 @@
 """A cohort: snapshots, probe, soak, snapshots, and the row that says how it ended."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from canary_pipeline.rollout.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.rollout.apply import (
+    is_still_live,
+    make_live,
+    routing_contradiction,
+    verified_after_soak,
+)
 from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.control_plane import HTTP_OK, Answer, ControlPlane, Failure
+from canary_pipeline.rollout.cohort import Cohort
 from canary_pipeline.rollout.decision import cohort_is_clear, gates_are_clear
-from canary_pipeline.rollout.evidence import Record, response_name, snapshot_name
-from canary_pipeline.rollout.plan import SNAPSHOT_KINDS, Plan
+from canary_pipeline.rollout.evidence import Record, response_name
 from canary_pipeline.rollout.records import (
     EARLIER_COHORT_FAILED,
     GATES_NOT_PASSED,
     MISSING_PROBE_CONFIG,
     CohortRow,
-    InFlight,
-    RolloutWarning,
 )
+from canary_pipeline.rollout.snapshots import take_snapshots
 from canary_pipeline.rollout.surroundings import Surroundings
 
 LOOK_UP_SECONDS = 0.5
 """How often a soak looks up: whether its owner still lives, and what time it is."""
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """One cohort of a rollout that is under way."""
-
-    percent: int
-    plan: Plan
-    control_plane: ControlPlane
-    around: Surroundings
-
-    @property
-    def step(self) -> str:
-        """The cohort's name in the log book."""
-        return f"cohort {self.percent}"
 
 
 def run_cohort(cohort: Cohort) -> CohortRow:
@@ -47,13 +36,19 @@ def run_cohort(cohort: Cohort) -> CohortRow:
     around = cohort.around
     record = around.evidence.record()
     done = record.last_cohort_row(cohort.percent)
-    if done is not None and cohort_is_clear(record, cohort.percent):
-        around.say(f"{cohort.step}: {done.status} in attempt {done.attempt}, nothing to do")
+    if done is not None and cohort_is_clear(record, cohort.percent) and _is_as_left(cohort, done):
+        cohort.say(f"{done.status} in attempt {done.attempt}, nothing to do")
         return done
     blocked = _blocked_by(record, cohort.percent)
     if blocked is not None:
         return _end(cohort, _row(cohort, status="skipped", reason=blocked))
     return _end(cohort, _promote(cohort))
+
+
+def _is_as_left(cohort: Cohort, done: CohortRow) -> bool:
+    """Whether what a cohort left live is still live, where no later cohort takes its place."""
+    is_last = cohort.percent == cohort.plan.cohorts[-1]
+    return done.live is None or not is_last or is_still_live(cohort)
 
 
 def _blocked_by(record: Record, percent: int) -> str | None:
@@ -70,19 +65,37 @@ def _promote(cohort: Cohort) -> CohortRow:
     clock = cohort.around.clock
     started, earlier_seconds = clock.monotonic(), 0.0
     interrupted = cohort.around.evidence.in_flight(cohort.step)
-    if interrupted and interrupted.probe and interrupted.soak_ends_at:
+    if interrupted and interrupted.probe and interrupted.soak_ends_at and is_still_live(cohort):
         since = datetime.fromisoformat(interrupted.probe.probed_at or interrupted.started_at)
         earlier_seconds = max((clock.now() - since).total_seconds(), 0)
         row = _soak(cohort, interrupted.probe, datetime.fromisoformat(interrupted.soak_ends_at))
     else:
-        _note_phase(cohort, "probe")
-        take_snapshots(cohort, f"before_{cohort.percent}")
-        row = _probe(cohort) if cohort.plan.probes_are_live else _not_probed(cohort)
+        cohort.note_phase("probe")
+        _snapshots(cohort, "before")
+        row = _made_live_and_probed(cohort)
         if row.status == "passed":
             row = _soak(cohort, row, clock.now() + timedelta(seconds=cohort.plan.soak_seconds))
-    take_snapshots(cohort, f"after_{cohort.percent}")
+    if row.status == "passed" and cohort.plan.changes is not None:
+        row = verified_after_soak(cohort, row)
+    _snapshots(cohort, "after")
     seconds = earlier_seconds + clock.monotonic() - started
     return row.model_copy(update={"duration_seconds": round(seconds, 3)})
+
+
+def _made_live_and_probed(cohort: Cohort) -> CohortRow:
+    if cohort.plan.changes is None:
+        return _probe(cohort) if cohort.plan.probes_are_live else _not_probed(cohort)
+    made = make_live(cohort)
+    if made.problem is not None:
+        return _row(
+            cohort, status="failed", reason=made.problem, error=made.detail, **made.fields()
+        )
+    cohort.note_phase("probe")
+    row = _probe(cohort).model_copy(update=made.fields())
+    contradiction = routing_contradiction(row)
+    if contradiction is not None:
+        cohort.warn(contradiction)
+    return row
 
 
 def _not_probed(cohort: Cohort) -> CohortRow:
@@ -96,7 +109,7 @@ def _probe(cohort: Cohort) -> CohortRow:
     answer = cohort.control_plane.evaluate(cohort.percent)
     seconds = round(around.clock.monotonic() - started, 3)
     if isinstance(answer, Failure):
-        around.say(f"{cohort.step}: probe failed, {answer.message}")
+        cohort.say(f"probe failed, {answer.message}")
         return _row(
             cohort,
             status="failed",
@@ -119,13 +132,12 @@ def _answered(cohort: Cohort, answer: Answer) -> CohortRow:
     name = response_name(cohort.percent)
     around.evidence.write_bytes(name, around.redactor.data(answer.body))
     if not answer.complete:
-        warn(cohort, f"the probe's answer was longer than {len(answer.body)} bytes; {name} is cut")
+        cohort.warn(f"the probe's answer was longer than {len(answer.body)} bytes; {name} is cut")
     passed = answer.status == HTTP_OK
     data = answer.json_object()
     if passed and data is None:
         kind = around.redactor.text(answer.content_type) or "unknown type"
-        warn(
-            cohort,
+        cohort.warn(
             f"the probe got 200, but not a JSON object ({kind}): a proxy or a login page "
             f"may be answering; see {name}",
         )
@@ -166,34 +178,18 @@ def _soak(cohort: Cohort, row: CohortRow, ends_at: datetime) -> CohortRow:
     started_at = row.soak_started_at or rfc3339(clock.now())
     row = row.model_copy(update={"soak_started_at": started_at, "soak_seconds": planned})
     left = min(max((ends_at - clock.now()).total_seconds(), 0), planned)
-    _note_phase(cohort, "soak", row, ends_at)
-    around.say(f"{cohort.step}: soaking until {rfc3339(ends_at)}, {left:.0f} s left")
+    cohort.note_phase("soak", row, ends_at)
+    if left > 0:
+        cohort.say(f"soaking until {rfc3339(ends_at)}, {left:.0f} s left")
     until = clock.monotonic() + left
     said, every = left, max(planned / 4, 60)
     while (left := until - clock.monotonic()) > 0:
         around.check_owner()
         if said - left >= every:
             said = left
-            around.say(f"{cohort.step}: {left / 60:.0f} min of soak left")
+            cohort.say(f"{left / 60:.0f} min of soak left")
         clock.sleep(min(left, LOOK_UP_SECONDS))
     return row.model_copy(update={"soak_ended_at": rfc3339(clock.now())})
-
-
-def _note_phase(
-    cohort: Cohort, phase: str, row: CohortRow | None = None, ends_at: datetime | None = None
-) -> None:
-    around = cohort.around
-    around.evidence.set_in_flight(
-        InFlight(
-            step=cohort.step,
-            phase=phase,
-            started_at=rfc3339(around.clock.now()),
-            attempt=around.attempt,
-            run_id=around.run_id,
-            probe=row,
-            soak_ends_at=rfc3339(ends_at) if ends_at else None,
-        )
-    )
 
 
 def _row(cohort: Cohort, **values: Any) -> CohortRow:
@@ -209,49 +205,10 @@ def _end(cohort: Cohort, row: CohortRow) -> CohortRow:
     around.evidence.add_cohort_row(row)
     around.evidence.clear_in_flight(cohort.step)
     why = f" ({row.reason})" if row.reason else ""
-    around.say(f"{cohort.step}: {row.status}{why} in {row.duration_seconds:.1f} s")
+    cohort.say(f"{row.status}{why} in {row.duration_seconds:.1f} s")
     return row
 
 
-def take_snapshots(cohort: Cohort, moment: str) -> None:
-    """Keep what staging says of itself at this moment; what fails is a warning."""
-    snapshots(cohort.control_plane, cohort.around, moment, cohort.step)
-
-
-def snapshots(
-    control_plane: ControlPlane, around: Surroundings, moment: str, step: str = "snapshots"
-) -> None:
-    """Take each snapshot whose URL is configured.
-
-    Args:
-        control_plane: Where to ask.
-        around: Where to keep it.
-        moment: `before`, `after`, `before_<p>` or `after_<p>`.
-        step: Whose warning it is when one fails.
-    """
-    for kind in SNAPSHOT_KINDS:
-        taken = control_plane.snapshot(kind)
-        name = snapshot_name(kind, moment)
-        if isinstance(taken, bytes):
-            around.evidence.write_bytes(name, around.redactor.data(taken))
-        elif taken is not None:
-            _warn(around, step, f"no snapshot {name}: {taken}")
-
-
-def warn(cohort: Cohort, message: str) -> None:
-    """Add a warning about a cohort."""
-    _warn(cohort.around, cohort.step, message)
-
-
-def _warn(around: Surroundings, step: str, message: str) -> None:
-    message = around.redactor.text(message)
-    around.evidence.add_warning(
-        RolloutWarning(
-            step=step,
-            message=message,
-            at=rfc3339(around.clock.now()),
-            attempt=around.attempt,
-            run_id=around.run_id,
-        )
-    )
-    around.say(f"warning, {step}: {message}")
+def _snapshots(cohort: Cohort, side: str) -> None:
+    moment = f"{side}_{cohort.percent}"
+    take_snapshots(cohort.control_plane, cohort.around, moment, cohort.step)

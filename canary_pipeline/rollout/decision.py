@@ -6,6 +6,7 @@ from canary_pipeline.rollout.evidence import (
     COHORT_RESULTS,
     GATE_RESULTS,
     HEADER,
+    ROLLBACK_RESULTS,
     Record,
 )
 from canary_pipeline.rollout.records import (
@@ -67,18 +68,33 @@ def cohort_is_clear(record: Record, percent: int) -> bool:
     """Whether a cohort's last row lets the next cohort start.
 
     That is `passed`, or `skipped` for missing probe configuration. Such a skip counts only in a
-    rollout that had no probe configuration, and never covers up a probe that failed.
+    rollout that had no probe configuration, and never covers up a probe that failed. Where the
+    rollout makes its cohorts live, a pass counts only with what was seen live, and that of its
+    last cohort only as long as nobody has begun to roll it back.
     """
     row = record.last_cohort_row(percent)
     if row is None or row.status == "failed":
         return False
     if row.status == "passed":
-        return True
+        return record.header.apply_command is None or _stands(record, row)
     failed_before = any(
         other.status == "failed" for other in record.cohort_rows if other.cohort_percent == percent
     )
     was_not_live = bool(record.header.missing_for_probe)
     return row.reason == MISSING_PROBE_CONFIG and was_not_live and not failed_before
+
+
+def _stands(record: Record, row: CohortRow) -> bool:
+    """Whether a pass of a rollout that makes its cohorts live still says something."""
+    is_last = row.cohort_percent == record.header.cohorts[-1]
+    return row.live is not None and not (is_last and _rolled_back_since(record, row))
+
+
+def _rolled_back_since(record: Record, row: CohortRow) -> bool:
+    """Whether a rollback has begun since a cohort ended; an attempt rolls back after all else."""
+    header = record.header
+    touched = [other.attempt for other in record.rollback_rows if other.status != "skipped"]
+    return header.live_before is None or header.restoring or max(touched, default=0) >= row.attempt
 
 
 def decide(record: Record) -> Decision:
@@ -93,6 +109,7 @@ def decide(record: Record) -> Decision:
         *_attempt_reasons(record),
         *_gate_reasons(record),
         *_cohort_reasons(record),
+        *_rollback_reasons(record),
     ]
     return Decision(tuple(reasons))
 
@@ -138,23 +155,45 @@ def _cohort_reasons(record: Record) -> list[Reason]:
 def _cohort_reason(percent: int, row: CohortRow | None) -> Reason:
     if row is None:
         return Reason(f"cohort {percent} % has no result", COHORT_RESULTS)
-    evidence = row.response_file or COHORT_RESULTS
+    applied = row.apply_log_file if row.reason == "apply_failed" else None
+    evidence = applied or row.response_file or COHORT_RESULTS
     if row.status == "skipped" and row.reason == MISSING_PROBE_CONFIG:
         return Reason(
             f"cohort {percent} % was skipped although it was to be probed, or had failed before",
             COHORT_RESULTS,
         )
+    if row.status == "passed" and row.live is not None:
+        text = f"cohort {percent} % passed, but staging was rolled back since"
+        return Reason(text, ROLLBACK_RESULTS)
+    if row.status == "passed":
+        return Reason(f"cohort {percent} % passed without having been seen live", evidence)
     return Reason(f"cohort {percent} % {row.status}: {cohort_detail(row)}", evidence)
+
+
+def _rollback_reasons(record: Record) -> list[Reason]:
+    last = record.rollback_rows[-1] if record.rollback_rows else None
+    if last is None or last.status != "failed":
+        return []
+    final = record.last_cohort_row(record.header.cohorts[-1]) if record.header.cohorts else None
+    if final is not None and final.attempt > last.attempt:
+        return []  # the rollout went on since, and made live what it wanted
+    text = f"ROLLBACK FAILED, staging is not as it was: {last.reason}: {last.detail}"
+    return [Reason(text, last.log_file or ROLLBACK_RESULTS)]
+
+
+def owes_rollback(record: Record) -> bool:
+    """Whether a rollout has left a cohort live that its decision does not let stand."""
+    return record.header.live_before is not None and not decide(record).allowed
 
 
 def cohort_detail(row: CohortRow) -> str:
     """What a cohort's row says beyond its status, in a few words."""
+    if row.error is not None:
+        return f"{row.reason}: {row.error}"
     if row.http_status is not None:
         routing = f", {row.driver}" if row.driver else ""
         because = f" by {row.routing_reason}" if row.routing_reason else ""
         return f"probe answered {row.http_status}{routing}{because}"
-    if row.error is not None:
-        return f"{row.reason}: {row.error}"
     if row.missing:
         return f"{row.reason}: {', '.join(row.missing)}"
     return row.reason or ""

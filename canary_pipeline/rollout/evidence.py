@@ -26,17 +26,21 @@ from canary_pipeline.rollout.records import (
     GateRow,
     Header,
     InFlight,
+    RollbackRow,
     RolloutWarning,
 )
 
 HEADER = "rollout.json"
 GATE_RESULTS = "gate-results.jsonl"
 COHORT_RESULTS = "cohort-results.jsonl"
+ROLLBACK_RESULTS = "rollback-results.jsonl"
+RESULTS = (GATE_RESULTS, COHORT_RESULTS, ROLLBACK_RESULTS)
 WARNINGS = "warnings.jsonl"
 ENV_SEQUENCE = "canary-env-sequence.txt"
 SUMMARY = "SUMMARY.md"
 TIMELINE = "timeline.png"
 LOGS = "logs"
+ENV_FILES = "env"
 IN_FLIGHT = "in-flight"
 
 LINK_DIGITS = 32
@@ -71,6 +75,7 @@ class Record:
     cohort_rows: tuple[CohortRow, ...]
     warnings: tuple[RolloutWarning, ...]
     problems: tuple[Problem, ...]
+    rollback_rows: tuple[RollbackRow, ...] = ()
 
     def last_gate_row(self, gate: str) -> GateRow | None:
         """The row of this gate that counts: its last."""
@@ -180,9 +185,15 @@ class Evidence:
         problems: list[Problem] = []
         gate_rows = self._rows(GATE_RESULTS, GateRow, problems)
         cohort_rows = self._rows(COHORT_RESULTS, CohortRow, problems)
+        rollback_rows = self._rows(ROLLBACK_RESULTS, RollbackRow, problems)
         warnings = self._rows(WARNINGS, RolloutWarning, [])
         return Record(
-            self.header(), tuple(gate_rows), tuple(cohort_rows), tuple(warnings), tuple(problems)
+            self.header(),
+            tuple(gate_rows),
+            tuple(cohort_rows),
+            tuple(warnings),
+            tuple(problems),
+            tuple(rollback_rows),
         )
 
     def verified_record(self) -> Record:
@@ -204,12 +215,14 @@ class Evidence:
             cohort = record.last_cohort_row(percent)
             if cohort and cohort.response_file and cohort.response_sha256:
                 claims.append((cohort.response_file, cohort.response_sha256))
+            if cohort and cohort.apply_log_file and cohort.apply_log_sha256:
+                claims.append((cohort.apply_log_file, cohort.apply_log_sha256))
         found = [
             Problem(name, "is missing or is not the file that its row was written for")
             for name, digest in claims
             if self.sha256(name) != digest
         ]
-        for name in (GATE_RESULTS, COHORT_RESULTS):
+        for name in RESULTS:
             found += self._chain_problems(name, record.header.sealed)
         return replace(record, problems=(*record.problems, *found))
 
@@ -259,7 +272,7 @@ class Evidence:
             name: sealed.get(name, "")
             if self._chain_problems(name, sealed)
             else self._last_link(name)
-            for name in (GATE_RESULTS, COHORT_RESULTS)
+            for name in RESULTS
         }
 
     def _last_link(self, name: str) -> str:
@@ -350,6 +363,16 @@ class Evidence:
     def add_cohort_row(self, row: CohortRow) -> None:
         """Add a cohort's row."""
         self._append(COHORT_RESULTS, row.to_json_object())
+
+    def add_rollback_row(self, row: RollbackRow) -> None:
+        """Add a rollback's row."""
+        self._append(ROLLBACK_RESULTS, row.to_json_object())
+
+    def write_env_file(self, name: str, text: str) -> Path:
+        """Write the variables that a command is to make live; return the file's path."""
+        (self.folder / ENV_FILES).mkdir(exist_ok=True)
+        self.write_text(f"{ENV_FILES}/{name}", text)
+        return self.folder / ENV_FILES / name
 
     def add_warning(self, warning: RolloutWarning) -> None:
         """Add a warning that the summary will show."""

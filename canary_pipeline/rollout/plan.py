@@ -57,6 +57,11 @@ class Environment:
         return f"{self.name}_canary_rollout"
 
     @property
+    def variable_prefix(self) -> str:
+        """What the names of its own environment variables begin with: `OA_STAGING_CANARY`."""
+        return f"OA_{self.name.upper()}_CANARY"
+
+    @property
     def asset_group(self) -> str:
         """The group and key prefix of the assets, such as `staging_canary`."""
         return f"{self.name}_canary"
@@ -81,6 +86,26 @@ class Endpoints:
         return self.runtime_metrics_url if kind == "runtime_metrics" else self.control_status_url
 
 
+OnBlock = Literal["rollback", "hold"]
+
+
+@dataclass(frozen=True)
+class Changes:
+    """How a rollout makes its cohorts live, where it does more than ask.
+
+    Attributes:
+        apply_command: The shell command that makes a cohort's variables live, run in the checkout.
+        rollback_command: The one that makes live again what was live before.
+        on_block: What becomes of a cohort that is live when the rollout blocks.
+        verify_timeout_seconds: How long staging may take to show what was applied.
+    """
+
+    apply_command: str
+    rollback_command: str
+    on_block: OnBlock
+    verify_timeout_seconds: int
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that one rollout does, decided before it starts.
@@ -95,6 +120,7 @@ class Plan:
         repo_root: The checkout in which the gates run.
         gate_timeout_seconds: After this long a gate is stopped and has failed.
         http_timeout_seconds: The whole time that a probe or a snapshot may take.
+        changes: How cohorts are made live; None where that is somebody else's work.
     """
 
     environment: Environment
@@ -106,6 +132,7 @@ class Plan:
     repo_root: Path
     gate_timeout_seconds: int
     http_timeout_seconds: int
+    changes: Changes | None = None
 
     @property
     def gates(self) -> tuple[Gate, ...]:

@@ -70,11 +70,44 @@ class GateRow(Row):
         return frozenset({"reason", "detail"})
 
 
+class Routing(BaseModel):
+    """The canary's settings: who is in it, and whether the others are mirrored.
+
+    Attributes:
+        shadow_sample_rate: The share of threads that is mirrored, 0 to 1.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    user_percent: Annotated[int, Field(ge=0, le=100)]
+    autopilot_percent: Annotated[int, Field(ge=0, le=100)]
+    shadow_enabled: bool
+    shadow_sample_rate: Annotated[float, Field(ge=0, le=1)]
+
+    def __str__(self) -> str:
+        """The routing in a few words."""
+        shadow = f"on at {self.shadow_sample_rate:g}" if self.shadow_enabled else "off"
+        percents = f"users {self.user_percent} %, autopilots {self.autopilot_percent} %"
+        return f"{percents}, shadow {shadow}"
+
+
+class LiveRouting(Routing):
+    """What staging said was live.
+
+    Attributes:
+        seen_at: When it said so.
+    """
+
+    seen_at: str
+
+
 class CohortRow(Row):
     """How a cohort ended.
 
     Attributes:
-        reason: A skip reason, `http_status`, or the kind of transport error.
+        reason: A skip reason, `http_status`, the kind of transport error, or where the rollout
+            makes its cohorts live `apply_failed`, `percent_not_live`, `shadow_not_live` or
+            `percent_drifted`.
         missing: Which settings were missing, where that is the reason.
         error: A transport error as a sentence.
         response_file: Relative to the rollout's folder; None where no body came.
@@ -82,6 +115,9 @@ class CohortRow(Row):
         soak_seconds: The soak that was planned; 0 where nothing soaked.
         duration_seconds: From the cohort's start to its end, by a monotonic clock.
         driver: Who the control service says would serve the probed thread.
+        apply_seconds: How long the apply command took.
+        live: What was live when the cohort was probed, where the rollout made it so.
+        live_after_soak: The same at the end of the soak.
     """
 
     cohort_percent: Percent
@@ -100,13 +136,60 @@ class CohortRow(Row):
     duration_seconds: float = 0.0
     driver: str | None = None
     routing_reason: str | None = None
+    apply_exit_code: int | None = None
+    apply_seconds: float | None = None
+    apply_log_file: str | None = None
+    apply_log_sha256: str | None = None
+    live: LiveRouting | None = None
+    live_after_soak: LiveRouting | None = None
     attempt: AttemptNumber
     run_id: str
 
     @classmethod
     def optional_keys(cls) -> frozenset[str]:
         """The keys that are left out when there is nothing to say."""
-        return frozenset({"reason", "missing", "response_sha256", "driver", "routing_reason"})
+        return frozenset(
+            {
+                "reason", "missing", "response_sha256", "driver", "routing_reason",
+                "probe_seconds", "apply_exit_code", "apply_seconds", "apply_log_file",
+                "apply_log_sha256", "live", "live_after_soak",
+            }
+        )  # fmt: skip
+
+
+class RollbackRow(Row):
+    """How an attempt to restore staging ended.
+
+    Attributes:
+        status: `skipped` where the cohort is held on purpose.
+        reason: `held`, `rollback_failed`, `rollback_stopped`, `percent_not_live` or
+            `shadow_not_live`.
+        detail: The reason as a sentence.
+        cause: Why staging was to be restored.
+        wanted: What was live before the first cohort.
+        live: What was live at the end, where staging told.
+    """
+
+    status: Status
+    reason: str | None = None
+    detail: str | None = None
+    cause: str
+    command: str
+    exit_code: int | None = None
+    wanted: LiveRouting
+    live: LiveRouting | None = None
+    started_at: str
+    finished_at: str
+    duration_seconds: float = 0.0
+    log_file: str | None = None
+    log_sha256: str | None = None
+    attempt: AttemptNumber
+    run_id: str
+
+    @classmethod
+    def optional_keys(cls) -> frozenset[str]:
+        """The keys that are left out when there is nothing to say."""
+        return frozenset({"reason", "detail", "live", "log_file", "log_sha256"})
 
 
 class RolloutWarning(BaseModel):
@@ -163,6 +246,11 @@ class Header(BaseModel):
         dirty: Whether the checkout had uncommitted changes.
         versions: By component.
         sealed: By file of rows, the last link of its hash chain when the last attempt ended.
+        apply_command: What makes a cohort live, or None where the rollout only asks.
+        live_before: What was live before the first cohort was applied; None before that, and
+            again once it is restored.
+        applied_percent: The cohort that was applied last, as far as `live_before` is set.
+        restoring: Whether a rollback has begun since: what was applied may not be live any more.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -184,6 +272,13 @@ class Header(BaseModel):
     commit: str | None
     dirty: bool | None
     versions: dict[str, str]
+    apply_command: str | None = None
+    rollback_command: str | None = None
+    on_block: str | None = None
+    verify_timeout_seconds: int | None = None
+    live_before: LiveRouting | None = None
+    applied_percent: Percent | None = None
+    restoring: bool = False
     attempts: list[Attempt] = []
     sealed: dict[str, str] = {}
 
@@ -198,7 +293,7 @@ class InFlight(BaseModel):
 
     Attributes:
         step: Such as `gate spacetime-chaos` or `cohort 25`.
-        phase: Such as `running`, `probe`, `soak`.
+        phase: Such as `running`, `apply`, `verify`, `probe`, `soak`.
         probe: The cohort's row so far, once its probe has passed.
         soak_ends_at: The wall-clock deadline of the soak.
     """

@@ -7,6 +7,7 @@ from canary_pipeline.rollout.clock import rfc3339
 from canary_pipeline.rollout.decision import Decision
 from canary_pipeline.rollout.env_sequence import env_sequence_text
 from canary_pipeline.rollout.evidence import ENV_SEQUENCE, Record
+from canary_pipeline.rollout.rollback_words import rollback_words
 from canary_pipeline.rollout.tables import execution_table, markdown
 from canary_pipeline.rollout.text import one_line
 
@@ -21,9 +22,11 @@ def summary_text(record: Record, decision: Decision, folder: Path, moment: datet
         moment: When the summary is written.
     """
     header = record.header
+    restored = rollback_words(record, folder)
     sections = [
         f"# {header.title}",
         _bullets(record, decision, folder, moment),
+        *([f"## Rollback\n\n{restored}"] if restored and not decision.allowed else []),
         f"## Why\n\n{_why(decision)}",
         f"## Cohort Sequence\n\n{_cohort_sequence(record)}",
         f"## Canary Env Sequence\n\n{_env_sequence(record)}",
@@ -63,11 +66,20 @@ def _why(decision: Decision) -> str:
 
 def _cohort_sequence(record: Record) -> str:
     header = record.header
-    lines = [f"{number}. `{percent}%`" for number, percent in enumerate(header.cohorts, start=1)]
+    lines = [
+        f"{number}. `{percent}%`{_live(record, percent)}"
+        for number, percent in enumerate(header.cohorts, start=1)
+    ]
     if header.missing_for_probe:
         missing = " and ".join(f"`{name}`" for name in header.missing_for_probe)
         lines += ["", f"Probes were skipped: {missing} not configured."]
     return "\n".join(lines)
+
+
+def _live(record: Record, percent: int) -> str:
+    """What was seen live at a cohort, where the rollout made it so."""
+    row = record.last_cohort_row(percent)
+    return f" — live: {row.live}, at {row.live.seen_at}" if row and row.live else ""
 
 
 def _env_sequence(record: Record) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from canary_pipeline.rollout.clock import Clock, SystemClock
+from canary_pipeline.rollout.clock import Clock, SystemClock, rfc3339
 from canary_pipeline.rollout.credentials import Redactor
 from canary_pipeline.rollout.evidence import Evidence
+from canary_pipeline.rollout.records import RolloutWarning
 
 
 @dataclass(frozen=True)
@@ -29,3 +30,17 @@ class Surroundings:
     say: Callable[[str], None] = lambda _line: None
     check_owner: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
+
+    def warn(self, step: str, message: str) -> None:
+        """Add a warning that the summary will show, and tell the log book."""
+        message = self.redactor.text(message)
+        self.evidence.add_warning(
+            RolloutWarning(
+                step=step,
+                message=message,
+                at=rfc3339(self.clock.now()),
+                attempt=self.attempt,
+                run_id=self.run_id,
+            )
+        )
+        self.say(f"warning, {step}: {message}")

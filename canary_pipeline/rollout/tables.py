@@ -11,7 +11,7 @@ import pandas as pd
 from canary_pipeline.rollout.decision import cohort_detail
 from canary_pipeline.rollout.evidence import Evidence, Record, snapshot_name
 from canary_pipeline.rollout.plan import SnapshotKind
-from canary_pipeline.rollout.records import ALL_GATES, CohortRow, GateRow
+from canary_pipeline.rollout.records import ALL_GATES, CohortRow, GateRow, RollbackRow
 from canary_pipeline.rollout.text import one_line
 
 EXECUTION_COLUMNS = ["Step", "Status", "Duration", "Detail"]
@@ -21,7 +21,8 @@ def execution_table(record: Record) -> pd.DataFrame:
     """The steps of a rollout in order, each with the row that counts; all columns are text."""
     gates = [_gate_line(gate.name, record) for gate in record.header.gates]
     cohorts = [_cohort_line(percent, record) for percent in record.header.cohorts]
-    return pd.DataFrame([*gates, *cohorts], columns=EXECUTION_COLUMNS)
+    rollbacks = [_rollback_line(row) for row in record.rollback_rows]
+    return pd.DataFrame([*gates, *cohorts, *rollbacks], columns=EXECUTION_COLUMNS)
 
 
 def _gate_line(gate: str, record: Record) -> list[str]:
@@ -38,11 +39,17 @@ def _cohort_line(percent: int, record: Record) -> list[str]:
     if row is None:
         return [f"cohort {percent} %", "no result", "", ""]
     soak = f", soaked {duration(row.soak_seconds)}" if row.soak_ended_at else ""
+    soak += f", live {row.live.user_percent} %" if row.live else ""
     detail = _attempt(cohort_detail(row) + soak, row)
     return [f"cohort {percent} %", row.status, duration(row.duration_seconds), detail]
 
 
-def _attempt(detail: str, row: GateRow | CohortRow) -> str:
+def _rollback_line(row: RollbackRow) -> list[str]:
+    detail = f"{row.reason}: {row.detail}" if row.reason else f"restored: {row.live}"
+    return ["rollback", row.status, duration(row.duration_seconds), _attempt(detail, row)]
+
+
+def _attempt(detail: str, row: GateRow | CohortRow | RollbackRow) -> str:
     return f"{detail} (attempt {row.attempt})".strip() if row.attempt > 1 else detail
 
 
@@ -69,17 +76,21 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def gate_table(record: Record) -> pd.DataFrame:
     """Every gate row, oldest first."""
-    columns = ["gate", "status", "duration_seconds", "exit_code", "reason", "log_file", "attempt"]
+    columns = ["gate", "status", "reason", "duration_seconds", "exit_code", "log_file", "attempt"]
     return _rows_table(record.gate_rows, columns)
 
 
 def cohort_table(record: Record) -> pd.DataFrame:
     """Every cohort row, oldest first."""
     columns = [
-        "cohort_percent", "status", "http_status", "probe_seconds", "driver", "routing_reason",
-        "reason", "soak_seconds", "duration_seconds", "attempt",
+        "cohort_percent", "status", "reason", "http_status", "probe_seconds", "driver",
+        "routing_reason", "soak_seconds", "duration_seconds", "attempt",
     ]  # fmt: skip
-    return _rows_table(record.cohort_rows, columns)
+    frame = _rows_table(record.cohort_rows, columns)
+    if record.header.apply_command is not None:
+        live = [row.live.user_percent if row.live else None for row in record.cohort_rows]
+        frame.insert(2, "live_percent", pd.Series(live, dtype="Int64"))
+    return frame
 
 
 def _rows_table(rows: Sequence[GateRow | CohortRow], columns: list[str]) -> pd.DataFrame:

@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.cohorts import Cohort, run_cohort, snapshots
+from canary_pipeline.rollout.cohort import Cohort
+from canary_pipeline.rollout.cohorts import run_cohort
 from canary_pipeline.rollout.control_plane import ControlPlane
 from canary_pipeline.rollout.credentials import FixedToken, Redactor
 from canary_pipeline.rollout.gates import record_skipped_gates
 from canary_pipeline.rollout.plan import Endpoints, Plan
 from canary_pipeline.rollout.records import CohortRow, GateRow, InFlight, Status
+from canary_pipeline.rollout.snapshots import take_snapshots
 from canary_pipeline.rollout.surroundings import Surroundings
 from canary_pipeline_tests.conftest import TOKEN, cohort_rows
 from canary_pipeline_tests.fake_staging import (
@@ -75,6 +77,7 @@ def test_the_row_of_a_cohort_that_passed(cohort: Cohort) -> None:
         "response_file": "cohort-5.json",
         "response_sha256": hashlib.sha256(body.read_bytes()).hexdigest(),
         "probed_at": "2026-02-25T08:00:00.000Z",
+        "probe_seconds": 0.0,
         "soak_started_at": "2026-02-25T08:00:00.000Z",
         "soak_ended_at": "2026-02-25T08:15:00.000Z",
         "soak_seconds": 900,
@@ -104,6 +107,7 @@ def test_the_row_of_a_probe_that_got_another_status(
         "response_file": "cohort-5.json",
         "response_sha256": hashlib.sha256(body.read_bytes()).hexdigest(),
         "probed_at": "2026-02-25T08:00:00.000Z",
+        "probe_seconds": 0.0,
         "soak_started_at": None,
         "soak_ended_at": None,
         "soak_seconds": 0,
@@ -354,7 +358,7 @@ def test_a_rollouts_own_snapshots_are_named_for_their_moment(
 ) -> None:
     endpoints = Endpoints(None, f"{staging.url}/m", f"{staging.url}/s")
 
-    snapshots(ControlPlane(endpoints, None, 5), around, moment)
+    take_snapshots(ControlPlane(endpoints, None, 5), around, moment)
 
     assert {file.name for file in around.evidence.folder.glob("*_*.json")} == {
         f"runtime_metrics_{moment}.json",

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout.control_plane import Answer, ControlPlane, Failure, below
+from canary_pipeline.rollout.answers import Answer, Failure
+from canary_pipeline.rollout.control_plane import ControlPlane, below
 from canary_pipeline.rollout.credentials import FixedToken, Redactor, TokenFile
 from canary_pipeline.rollout.plan import Endpoints
 from canary_pipeline_tests.conftest import TOKEN

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary_pipeline.rollout.decision import Reason, decide
+from canary_pipeline.rollout.decision import Reason, decide, owes_rollback
 from canary_pipeline.rollout.evidence import Problem, Record
 from canary_pipeline.rollout.records import (
     MISSING_PROBE_CONFIG,
@@ -15,7 +15,9 @@ from canary_pipeline.rollout.records import (
     CohortRow,
     GateRow,
     Header,
+    LiveRouting,
     PlannedGate,
+    RollbackRow,
     Status,
 )
 
@@ -316,3 +318,150 @@ def test_allow_means_exactly_what_the_contract_says(any_record: Record) -> None:
     if decide(any_record).allowed:
         assert gates_passed
         assert cohorts_clear
+
+
+def seen(percent: int) -> LiveRouting:
+    return LiveRouting(
+        user_percent=percent, autopilot_percent=percent, shadow_enabled=True,
+        shadow_sample_rate=1.0, seen_at="s",
+    )  # fmt: skip
+
+
+def applied(percent: int, attempt: int = 1) -> CohortRow:
+    return cohort(percent).model_copy(update={"live": seen(percent), "attempt": attempt})
+
+
+def rolled_back(status: Status = "passed", attempt: int = 1) -> RollbackRow:
+    return RollbackRow(
+        status=status, reason=None if status == "passed" else "rollback_failed", cause="c",
+        command="x", wanted=seen(0), started_at="s", finished_at="s", attempt=attempt, run_id="r",
+    )  # fmt: skip
+
+
+def applying(
+    cohorts: Sequence[CohortRow] = (applied(5), applied(100)),
+    rollbacks: Sequence[RollbackRow] = (),
+    **header: object,
+) -> Record:
+    """A rollout that makes its cohorts live."""
+    found = record(cohorts=cohorts)
+    wanted = {"apply_command": "x", "live_before": seen(0), "applied_percent": 100, **header}
+    return replace(
+        found, header=found.header.model_copy(update=wanted), rollback_rows=tuple(rollbacks)
+    )
+
+
+APPLIED_AND_ALLOWED = {
+    "held, and gone on with while still live": applying(
+        rollbacks=[rolled_back("skipped").model_copy(update={"reason": "held"})]
+    ),
+    "everything was seen live": applying(),
+    "held, then made live": applying(
+        [applied(5), applied(100, 2)],
+        [rolled_back("skipped").model_copy(update={"reason": "held"})],
+    ),
+    "rolled back, then made live again": applying([applied(5), applied(100, 2)], [rolled_back()]),
+    "a rollback failed, then the last cohort was made live": applying(
+        [applied(5), applied(100, 2)], [rolled_back("failed")]
+    ),
+}
+
+SINCE = "cohort 100 % passed, but staging was rolled back since"
+
+APPLIED_AND_BLOCKED = {
+    "a pass of which nothing was seen live": (
+        applying([applied(5), cohort(100)]), "cohort 100 % passed without having been seen live",
+    ),
+    "an earlier pass of which nothing was seen live": (
+        applying([cohort(5), applied(100)]), "cohort 5 % passed without having been seen live",
+    ),
+    "rolled back after the last row": (
+        applying(rollbacks=[rolled_back()]), SINCE,
+    ),
+    "restored, and the row of that is lost": (
+        applying(live_before=None), SINCE,
+    ),
+    "a rollback that was killed before it had a row": (
+        applying(restoring=True), SINCE,
+    ),
+    "a failed rollback after the last row": (
+        applying(rollbacks=[rolled_back("failed")]),
+        "ROLLBACK FAILED, staging is not as it was: rollback_failed: None",
+    ),
+    "a rollback that failed before one that passed": (
+        applying([applied(5), applied(100, 2)], [rolled_back("failed"), rolled_back(attempt=2)]),
+        SINCE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", APPLIED_AND_ALLOWED)
+def test_what_is_allowed_where_cohorts_are_made_live(name: str) -> None:
+    allowed = APPLIED_AND_ALLOWED[name]
+
+    assert decide(allowed).reasons == ()
+    assert not owes_rollback(allowed)
+
+
+@pytest.mark.parametrize("name", APPLIED_AND_BLOCKED)
+def test_what_blocks_where_cohorts_are_made_live(name: str) -> None:
+    blocked, text = APPLIED_AND_BLOCKED[name]
+
+    assert text in [reason.text for reason in decide(blocked).reasons]
+
+
+@pytest.mark.parametrize(
+    ("blocked", "owes"),
+    [
+        (applying([applied(5), cohort(100, "failed", "http_status")]), True),
+        (applying([cohort(5, "failed", "apply_failed")], live_before=None), False),
+    ],
+)
+def test_a_rollback_is_owed_only_where_something_is_live(blocked: Record, owes: bool) -> None:  # noqa: FBT001
+    assert owes_rollback(blocked) == owes
+
+
+ATTEMPTS = st.integers(1, 3)
+APPLYING = st.builds(
+    applying,
+    st.lists(
+        st.one_of(
+            st.builds(applied, st.sampled_from(COHORTS), ATTEMPTS),
+            st.builds(cohort, st.sampled_from(COHORTS), STATUSES, REASONS),
+        ),
+        max_size=6,
+    ),
+    st.lists(st.builds(rolled_back, STATUSES, ATTEMPTS), max_size=4),
+    live_before=st.sampled_from([None, seen(0)]),
+    restoring=st.booleans(),
+)
+
+
+@given(APPLYING, st.builds(rolled_back, STATUSES, ATTEMPTS))
+def test_no_row_of_a_rollback_ever_turns_block_into_allow_unless_a_later_attempt_made_it_live(
+    before: Record, row: RollbackRow
+) -> None:
+    after = replace(before, rollback_rows=(*before.rollback_rows, row))
+
+    if decide(after).allowed and not decide(before).allowed:
+        last = [one for one in before.cohort_rows if one.cohort_percent == COHORTS[-1]][-1]
+        assert all(other.attempt < last.attempt for other in after.rollback_rows)
+
+
+@given(APPLYING, ATTEMPTS)
+def test_a_failed_rollback_never_turns_block_into_allow(before: Record, attempt: int) -> None:
+    after = replace(before, rollback_rows=(*before.rollback_rows, rolled_back("failed", attempt)))
+
+    assert decide(before).allowed or not decide(after).allowed
+
+
+@given(APPLYING)
+def test_allow_means_that_the_last_cohort_was_seen_live_and_nothing_was_rolled_back_since(
+    any_record: Record,
+) -> None:
+    if decide(any_record).allowed:
+        last = [one for one in any_record.cohort_rows if one.cohort_percent == COHORTS[-1]][-1]
+        assert last.live is not None
+        assert any_record.header.live_before is not None
+        touched = [row for row in any_record.rollback_rows if row.status != "skipped"]
+        assert all(row.attempt < last.attempt for row in touched)

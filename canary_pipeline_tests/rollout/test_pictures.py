@@ -19,17 +19,15 @@ from PIL import Image
 from canary_pipeline.rollout.clock import rfc3339
 from canary_pipeline.rollout.evidence import Record
 from canary_pipeline.rollout.history import PastRollout
-from canary_pipeline.rollout.pictures import (
-    GREEN,
+from canary_pipeline.rollout.pictures.ink import GREEN, SKY, VERMILLION
+from canary_pipeline.rollout.pictures.time_axis import CUT_WIDTH, MOST_TICKS, TimeAxis
+from canary_pipeline.rollout.pictures.timeline import (
     HIGHEST_INCHES,
-    SKY,
-    VERMILLION,
     WAITING,
     timeline,
     timeline_figure,
-    trend,
-    trend_figure,
 )
+from canary_pipeline.rollout.pictures.trend import trend, trend_figure
 from canary_pipeline.rollout.records import (
     GATES_NOT_PASSED,
     Attempt,
@@ -41,7 +39,6 @@ from canary_pipeline.rollout.records import (
     Row,
     Status,
 )
-from canary_pipeline.rollout.time_axis import CUT_WIDTH, MOST_TICKS, TimeAxis
 
 START = datetime(2026, 2, 25, 8, 0, tzinfo=UTC)
 DAY = 86400.0

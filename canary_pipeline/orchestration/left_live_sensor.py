@@ -1,0 +1,58 @@
+"""The sensor that tells of a dead rollout which has left a cohort live in staging."""
+
+from collections.abc import Mapping
+
+import dagster as dg
+
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.rollout.attempts import OUTPUT_ROOT
+from canary_pipeline.rollout.decision import Reason
+from canary_pipeline.rollout.evidence import HEADER, SUMMARY
+from canary_pipeline.rollout.left_live import HELD_ON_PURPOSE, LeftLive, left_live
+from canary_pipeline.rollout.notice import Notice, send
+
+
+def left_live_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.SensorDefinition:
+    """The sensor; it is on where rollouts make their cohorts live.
+
+    The receiver of the decisions is told once; from then on ticks fail, which Dagster shows in
+    red, until staging is restored. What is held on purpose is only mentioned.
+
+    Args:
+        rollout: What the definitions are built from.
+        variables: The environment variables.
+    """
+    url = variables.get(f"{rollout.environment.variable_prefix}_NOTIFY_URL", "")
+
+    @dg.sensor(
+        name=f"{rollout.environment.asset_group}_left_live_sensor",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING
+        if rollout.changes_staging
+        else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Fails while a rollout that is not at work any more has left a cohort live, and says "
+            "how to restore what was."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        left = left_live(OUTPUT_ROOT, rollout.environment.name)
+        if left is None:
+            context.update_cursor("")
+            return dg.SkipReason("nothing is left live")
+        if left.how == HELD_ON_PURPOSE:
+            return dg.SkipReason(str(left))
+        if context.cursor == left.folder.name:
+            raise dg.Failure(f"{left}; to restore it:\n{left.commands}")
+        if url:
+            send(_notice(left, rollout.environment.name), url)
+        context.update_cursor(left.folder.name)
+        return dg.SkipReason(f"{left}{'; the receiver of decisions was told' if url else ''}")
+
+    return sensor
+
+
+def _notice(left: LeftLive, environment: str) -> Notice:
+    reason = Reason(f"{left}; to restore it:\n{left.commands}", HEADER)
+    summary = (left.folder / SUMMARY).as_uri()
+    return Notice(environment, "left live", (reason,), str(left.folder), summary)
