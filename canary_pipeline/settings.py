@@ -86,9 +86,9 @@ def _text(text: str) -> str:
 
 
 def _command(text: str) -> str:
-    if not text.strip() or "\0" in text:
+    readable = all(character.isprintable() or character in "\n\t" for character in text)
+    if not text.strip() or not readable:
         raise ValueError(text)
-    text.encode("utf-8")
     return text
 
 
@@ -148,7 +148,7 @@ def _quoted(name: str, text: str) -> str:
 
 _SECONDS = f"a whole number of seconds from {{}} to {LONGEST_SECONDS}"
 _COHORTS = "whole numbers from 1 to 100, strictly increasing, such as 5,10,25,50,100"
-_A_COMMAND = "a shell command"
+_A_COMMAND = "a shell command without control characters"
 _A_URL = "an http or https URL with a host"
 
 

@@ -56,6 +56,7 @@ def test_every_file_of_the_contract_is_there(commands: Commands) -> None:
     moments += [f"{side}_{percent}" for side in ("before", "after") for percent in ALL]
     expected = {
         "SUMMARY.md",
+        "timeline.png",
         "rollout.json",
         "canary-env-sequence.txt",
         "gate-results.jsonl",

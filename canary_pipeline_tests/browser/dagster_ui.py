@@ -77,7 +77,7 @@ class DagsterUI:
         self.open(JOB)
         whole = self.button("Materialize all")
         whole.locator("xpath=following::button[1]").click(timeout=SHOWN_WITHIN)
-        self.page.get_by_text("Open launchpad").click()
+        self.page.get_by_role("menuitem", name="Open launchpad").click()
         self.sees(self._editor())
         self._config_is_accepted()
 

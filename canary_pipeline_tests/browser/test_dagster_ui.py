@@ -90,11 +90,19 @@ def test_the_summary_that_people_promote_on_is_read_on_its_asset_s_page(ui: Dags
     ui.asset("summary", "Checks")
     ui.sees_all(["go_no_go", "Passed"])
 
+    ui.asset("summary")
+    ui.row("timeline").get_by_text("[Show Markdown]").click(timeout=SHOWN_WITHIN)
+    timeline = ui.page.get_by_role("dialog").locator("img")
+    ui.sees(timeline)
+    assert timeline.evaluate("image => image.naturalWidth") > 500
+    ui.picture("timeline")
+
 
 def test_the_lineage_shows_the_seven_assets_of_the_group(ui: DagsterUI) -> None:
     ui.open(f"{ASSET_GROUP}/lineage")
 
     ui.sees_all(ASSETS)
+    expect(ui.page.get_by_text("Loading...")).to_have_count(0, timeout=SHOWN_WITHIN)
     ui.picture("lineage")
 
 
@@ -120,6 +128,10 @@ def test_a_soak_is_terminated_from_the_run_s_page_and_blocks(ui: DagsterUI) -> N
     ui.page.reload()
     ui.sees_status("Canceled")
     ui.sees(ui.tags_of_run().get_by_text("canary/decision: block"))
+
+    ui.asset("summary", "Checks")
+    ui.sees_all(["go_no_go", "Failed"])
+    ui.sees(ui.page.get_by_text(re.compile(r"^block: attempt 1 aborted: terminated through")))
 
 
 def test_the_runs_are_filtered_by_their_decision(ui: DagsterUI) -> None:
