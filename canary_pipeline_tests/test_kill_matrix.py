@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 MOMENTS = 68
 """The moments of a rollout with one cohort and every snapshot; a test below counts them."""
 
-CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 8)
+CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 7)
 
 
 @dataclass(frozen=True)
