@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 MOMENTS = 68
 """The moments of a rollout with one cohort and every snapshot; a test below counts them."""
 
-CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 7)
+CHOSEN = range(1, MOMENTS + 1, 1 if os.environ.get("KILL_MATRIX") == "all" else 13)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def test_the_matrix_knows_every_moment_of_a_rollout_that_changes_staging(
     assert moments == APPLYING_MOMENTS[word]
 
 
-EVERY = 1 if os.environ.get("KILL_MATRIX") == "all" else 11
+EVERY = 1 if os.environ.get("KILL_MATRIX") == "all" else 19
 
 
 @pytest.mark.parametrize(
