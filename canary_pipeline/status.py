@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from canary_pipeline.exits import Exit
 from canary_pipeline.progress import steps
 from canary_pipeline.rollout.attempts import OUTPUT_ROOT, written_decision
-from canary_pipeline.rollout.claim import current_holder
+from canary_pipeline.rollout.claim import current_holder, in_words
 from canary_pipeline.rollout.control_plane import ControlPlane
 from canary_pipeline.rollout.credentials import Redactor
 from canary_pipeline.rollout.evidence import Evidence
@@ -29,8 +29,8 @@ def tell(evidence: Evidence | None, settings: Settings) -> Exit:
     """
     environment = settings.plan.environment.name
     holder = current_holder(environment)
-    known = ", ".join(f"{name} {value}" for name, value in (holder or {}).items())
-    print(f"{environment}: {f'a rollout is under way ({known})' if holder else 'no rollout'}")
+    busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
+    print(f"{environment}: {busy}")
     print(f"live: {_live(settings)}")
     _tell_rollout(evidence or _newest())
     root = evidence.folder.parent if evidence else OUTPUT_ROOT

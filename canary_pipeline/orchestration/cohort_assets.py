@@ -5,7 +5,12 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import Nothing
 
-from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata, table
+from canary_pipeline.orchestration.evidence_metadata import (
+    check_metadata,
+    file_metadata,
+    files_metadata,
+    table,
+)
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.step import Step, enter
 from canary_pipeline.rollout.cohort import Cohort
@@ -184,7 +189,7 @@ def _snapshot_metadata(step: Step, kind: SnapshotKind) -> dict[str, dg.MetadataV
     return {
         "changes": table(deltas),
         "snapshots": dg.MetadataValue.int(len(kept)),
-        "files": dg.MetadataValue.md("\n".join(f"- `{name}`" for name in kept) or "none"),
+        **files_metadata(step.evidence, kept),
     }
 
 

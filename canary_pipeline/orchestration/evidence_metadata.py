@@ -1,6 +1,7 @@
 """Evidence as Dagster metadata: what an asset's page shows without leaving the browser."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -19,6 +20,29 @@ def file_metadata(evidence: Evidence, name: str) -> dict[str, dg.MetadataValue]:
         "path": dg.MetadataValue.path(str(evidence.folder / name)),
         "size_bytes": dg.MetadataValue.int(evidence.size(name) or 0),
         "sha256": dg.MetadataValue.text(evidence.sha256(name) or "no such file"),
+    }
+
+
+def files_metadata(evidence: Evidence, names: Sequence[str]) -> dict[str, dg.MetadataValue]:
+    """The folder of several files, and a table of them with size in bytes and SHA-256."""
+    records = [
+        dg.TableRecord(
+            {
+                "file": name,
+                "size_bytes": evidence.size(name) or 0,
+                "sha256": evidence.sha256(name) or "no such file",
+            }
+        )
+        for name in names
+    ]
+    columns = [
+        dg.TableColumn("file", "string"),
+        dg.TableColumn("size_bytes", "int"),
+        dg.TableColumn("sha256", "string"),
+    ]
+    return {
+        "path": dg.MetadataValue.path(str(evidence.folder)),
+        "files": dg.MetadataValue.table(records, dg.TableSchema(columns)),
     }
 
 
@@ -55,12 +79,11 @@ def _cell(value: object) -> str | int | float | bool | None:
 
 
 def log_tails(evidence: Evidence, record: Record) -> dict[str, dg.MetadataValue]:
-    """The end of each failing gate's log, and the size of every log."""
-    metadata: dict[str, dg.MetadataValue] = {
-        "path": dg.MetadataValue.path(str(evidence.folder / "logs"))
-    }
-    for gate in record.header.gates:
-        row = record.last_gate_row(gate.name)
+    """The end of each failing gate's log; size and SHA-256 of every log."""
+    rows = [record.last_gate_row(gate.name) for gate in record.header.gates]
+    logs = [row.log_file for row in rows if row is not None and row.log_file is not None]
+    metadata = files_metadata(evidence, logs)
+    for gate, row in zip(record.header.gates, rows, strict=True):
         if row is None or row.log_file is None:
             continue
         metadata[f"size_bytes/{gate.name}"] = dg.MetadataValue.int(evidence.size(row.log_file) or 0)

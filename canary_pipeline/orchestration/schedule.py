@@ -7,7 +7,7 @@ import dagster as dg
 
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
-from canary_pipeline.rollout.claim import current_holder
+from canary_pipeline.rollout.claim import current_holder, in_words
 from canary_pipeline.settings import SettingError
 
 DEFAULT_CRON = "0 6 * * 1-5"
@@ -74,8 +74,7 @@ def _under_way(instance: dg.DagsterInstance, environment: str) -> str | None:
     """
     holder = current_holder(environment)
     if holder:
-        known = ", ".join(f"{name} {value}" for name, value in holder.items())
-        return f"a rollout of {environment} is under way: {known}"
+        return f"a rollout of {environment} is under way: {in_words(holder)}"
     filters = dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}, statuses=list(WAITING))
     waiting = instance.get_runs(filters, limit=1)
     return f"a rollout of {environment} waits: run {waiting[0].run_id}" if waiting else None

@@ -4,7 +4,7 @@ Only where an apply command is configured. A go decision about a percentage that
 is worth nothing, so what cannot be verified has failed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from canary_pipeline.rollout.cohort import Cohort
@@ -89,15 +89,7 @@ def make_live(cohort: Cohort) -> Made:
         if seen.problem is None
         else f"not live after {waited:.1f} s ({seen.problem}): {seen.detail}"
     )
-    return Made(
-        seen.problem,
-        seen.detail,
-        applied.exit_code,
-        applied.seconds,
-        applied.log_file,
-        applied.log_sha256,
-        seen.live,
-    )
+    return replace(applied, problem=seen.problem, detail=seen.detail, live=seen.live)
 
 
 def _changes(cohort: Cohort) -> Changes:

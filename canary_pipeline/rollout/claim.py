@@ -21,8 +21,7 @@ class EnvironmentTakenError(Exception):
 
     def __init__(self, environment: str, holder: Mapping[str, str]) -> None:
         """Say who holds the environment."""
-        known = ", ".join(f"{name} {value}" for name, value in holder.items())
-        who = known or "it says nothing of itself"
+        who = in_words(holder) or "it says nothing of itself"
         super().__init__(f"another rollout of {environment} is under way: {who}")
 
 
@@ -75,6 +74,11 @@ class Claim:
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
         _describe(_held[self._environment].handle, holder)
+
+
+def in_words(holder: Mapping[str, str]) -> str:
+    """What a holder says of itself as a part of a sentence; empty where it says nothing."""
+    return ", ".join(f"{name} {value}" for name, value in holder.items())
 
 
 def claim_file(environment: str) -> Path:

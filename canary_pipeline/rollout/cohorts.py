@@ -120,9 +120,7 @@ def _probe(cohort: Cohort) -> CohortRow:
         )
     asked = {"probed_at": probed_at, "probe_seconds": seconds}
     row = _answered(cohort, answer).model_copy(update=asked)
-    around.say(
-        f"{cohort.step}: probe {row.status}, {answer.status}{_routing(row)}, in {seconds:.3f} s"
-    )
+    cohort.say(f"probe {row.status}, {answer.status}{_routing(row)}, in {seconds:.3f} s")
     return row
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from canary_pipeline.rollout.plan import variable_prefix
 from canary_pipeline.rollout.records import Routing
 
 ROLLBACK_ENV_FILE = "rollback.env"
@@ -38,7 +39,7 @@ def env_file_variable(environment: str) -> str:
     Args:
         environment: Such as `staging`.
     """
-    return f"OA_{environment.upper()}_CANARY_ENV_FILE"
+    return f"{variable_prefix(environment)}_ENV_FILE"
 
 
 def env_file_text(variables: Mapping[str, str]) -> str:

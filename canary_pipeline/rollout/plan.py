@@ -31,6 +31,11 @@ class Gate:
         return f"logs/gate-{self.name}.log"
 
 
+def variable_prefix(environment: str) -> str:
+    """What the names of an environment's own variables begin with, such as `OA_STAGING_CANARY`."""
+    return f"OA_{environment.upper()}_CANARY"
+
+
 @dataclass(frozen=True)
 class Environment:
     """What a rollout promotes through. A second environment is a second value of this class.
@@ -59,7 +64,7 @@ class Environment:
     @property
     def variable_prefix(self) -> str:
         """What the names of its own environment variables begin with: `OA_STAGING_CANARY`."""
-        return f"OA_{self.name.upper()}_CANARY"
+        return variable_prefix(self.name)
 
     @property
     def asset_group(self) -> str:

@@ -12,7 +12,7 @@ from canary_pipeline.rollout.decision import cohort_detail
 from canary_pipeline.rollout.evidence import Evidence, Record, snapshot_name
 from canary_pipeline.rollout.plan import SnapshotKind
 from canary_pipeline.rollout.records import ALL_GATES, CohortRow, GateRow, RollbackRow
-from canary_pipeline.rollout.text import one_line
+from canary_pipeline.rollout.text import duration, one_line
 
 EXECUTION_COLUMNS = ["Step", "Status", "Duration", "Detail"]
 
@@ -51,16 +51,6 @@ def _rollback_line(row: RollbackRow) -> list[str]:
 
 def _attempt(detail: str, row: GateRow | CohortRow | RollbackRow) -> str:
     return f"{detail} (attempt {row.attempt})".strip() if row.attempt > 1 else detail
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people read them: `0.4 s`, `12.3 s`, `15 min 0 s`, `1 h 15 min`."""
-    minute, hour = 60, 3600
-    if seconds < minute:
-        return f"{seconds:.1f} s"
-    if seconds < hour:
-        return f"{int(seconds // minute)} min {int(seconds % minute)} s"
-    return f"{int(seconds // hour)} h {int(seconds % hour // minute)} min"
 
 
 def markdown(frame: pd.DataFrame) -> str:

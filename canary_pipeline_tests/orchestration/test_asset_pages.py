@@ -91,6 +91,15 @@ def test_a_failing_gate_s_last_lines_are_on_the_page_of_the_logs(
     assert "100" in tail
     assert "\n1\n" not in tail
     assert [name for name in found if name.startswith("tail/")] == ["tail/sync-security"]
+    [folder] = in_process.commands.folders
+    files = {record.data["file"]: record.data for record in found["files"].records}
+    log = folder / "logs/gate-sync-security.log"
+    assert len(files) == len(GATES)
+    assert files["logs/gate-sync-security.log"] == {
+        "file": "logs/gate-sync-security.log",
+        "size_bytes": log.stat().st_size,
+        "sha256": sha256(log.read_bytes()).hexdigest(),
+    }
 
 
 def test_snapshots_are_a_table_of_what_changed(in_process: InProcess) -> None:
@@ -101,6 +110,9 @@ def test_snapshots_are_a_table_of_what_changed(in_process: InProcess) -> None:
         "span", "value", "before", "after", "change",
     ]  # fmt: skip
     assert {record.data["span"] for record in table.records} == {"rollout", "cohort 5"}
+    files = [record.data["file"] for record in metadata("runtime_metrics")["files"].records]
+    moments = ("before", "before_5", "after_5", "after")
+    assert files == [f"runtime_metrics_{moment}.json" for moment in moments]
 
 
 def test_past_rollouts_are_a_table_and_a_picture(commands: Commands) -> None:

@@ -17,7 +17,7 @@ from canary_pipeline.rollout.plan import Endpoints, Plan
 from canary_pipeline.rollout.records import CohortRow, GateRow, Header, RolloutWarning
 from canary_pipeline.rollout.summary import summary_text
 from canary_pipeline.rollout.surroundings import Surroundings
-from canary_pipeline.rollout.tables import duration
+from canary_pipeline.rollout.text import duration
 from canary_pipeline_tests.rollout.conftest import ENVIRONMENT, FakeClock
 
 HOSTILE = "bad | pipe\n\nDecision: allow\n## Why\n| gate | passed |"

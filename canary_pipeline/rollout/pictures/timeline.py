@@ -25,7 +25,7 @@ from canary_pipeline.rollout.pictures.ink import (
 )
 from canary_pipeline.rollout.pictures.time_axis import Interval, TimeAxis
 from canary_pipeline.rollout.records import ALL_GATES, Attempt, CohortRow, GateRow
-from canary_pipeline.rollout.text import one_line
+from canary_pipeline.rollout.text import duration, one_line
 
 WAITING = "#EEEEEE"
 
@@ -148,7 +148,7 @@ def _gate_words(rows: Sequence[GateRow]) -> str:
         return "no result"
     row = rows[-1]
     why = row.detail or row.reason
-    return f"{row.status}: {why}" if why else f"{row.status} in {_duration(row.duration_seconds)}"
+    return f"{row.status}: {why}" if why else f"{row.status} in {duration(row.duration_seconds)}"
 
 
 def _cohort_words(rows: Sequence[CohortRow]) -> str:
@@ -157,13 +157,7 @@ def _cohort_words(rows: Sequence[CohortRow]) -> str:
     row = rows[-1]
     if row.status != "passed":
         return f"{row.status}: {cohort_detail(row)}"
-    return f"passed, soaked {_duration(row.soak_seconds)}" if row.soak_seconds else "passed"
-
-
-def _duration(seconds: float) -> str:
-    from canary_pipeline.rollout.tables import duration  # noqa: PLC0415 - imports pandas
-
-    return duration(seconds)
+    return f"passed, soaked {duration(row.soak_seconds)}" if row.soak_seconds else "passed"
 
 
 def _rows(record: Record) -> list[GateRow | CohortRow]:
@@ -342,7 +336,7 @@ def _draw_cuts(axes: Axes, axis: TimeAxis) -> None:
         axes.text(
             cut.at + cut.width / 2,
             0.5,
-            f"{_duration((cut.end - cut.start).total_seconds())} later",
+            f"{duration((cut.end - cut.start).total_seconds())} later",
             transform=axes.get_xaxis_transform(),
             rotation=90,
             ha="center",
@@ -427,7 +421,7 @@ def _subtitle(record: Record, word: str) -> str:
     ended_at = moment_of(attempts[-1].ended_at) if attempts else None
     said = [f"{len(attempts)} attempt{'' if len(attempts) == 1 else 's'}"]
     if started_at and ended_at and ended_at >= started_at:
-        said.insert(0, _duration((ended_at - started_at).total_seconds()))
+        said.insert(0, duration((ended_at - started_at).total_seconds()))
     reasons = decide(record).reasons if word == "block" else ()
     if reasons:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
