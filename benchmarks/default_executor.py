@@ -8,13 +8,13 @@ import os
 
 import dagster as dg
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.executor import RolloutExecutor
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.rollout_definitions import (
     declared_rollout,
     rollout_definitions,
 )
-from canary_pipeline.staging import STAGING
 
 
 def _executor(rollout: Rollout) -> dg.ExecutorDefinition:

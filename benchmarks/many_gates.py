@@ -2,8 +2,8 @@
 
 import os
 
+from canary_pipeline.model.plan import Environment, Gate
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.rollout.plan import Environment, Gate
 
 COUNT_VARIABLE = "BENCHMARK_GATES"
 GATE_SECONDS = 1

@@ -86,7 +86,7 @@ class World:
         ):
             world = cls(Path(folder), staging, limit_seconds)
             home = world.folder / "dagster"
-            make_home = "from canary_pipeline.home import use_home; use_home()"
+            make_home = "from canary_pipeline.commands.dagster_home import use_home; use_home()"
             make = (PROGRAMS / "python", "-c", make_home)
             world.run(make, {"DAGSTER_HOME": str(home)}, fresh_home=False)
             world.run([PROGRAMS / "canary-rollout", "run"])

@@ -2,7 +2,7 @@
 
 import os
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.staging import STAGING
 
 defs = rollout_definitions(STAGING, os.environ)

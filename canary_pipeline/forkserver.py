@@ -28,9 +28,9 @@ PRELOADED_MODULES = (
     "multiprocessing.synchronize",
     "upath.core",
     "pandas",
-    "canary_pipeline.launching",
-    "canary_pipeline.rollout.exchange",
-    "canary_pipeline.rollout.summary",
+    "canary_pipeline.commands.run",
+    "canary_pipeline.outside.http",
+    "canary_pipeline.reports.summary",
     "canary_pipeline.preloaded_job",
 )
 """What every step's process would otherwise import for itself, which took most of its time."""

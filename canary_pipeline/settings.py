@@ -7,13 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from canary_pipeline.rollout.credentials import (
-    FixedToken,
-    Token,
-    TokenFile,
-    TokenUnavailableError,
-)
-from canary_pipeline.rollout.plan import (
+from canary_pipeline.model.plan import (
     Changes,
     Endpoints,
     Environment,
@@ -21,7 +15,13 @@ from canary_pipeline.rollout.plan import (
     check_cohorts,
     parse_cohorts,
 )
-from canary_pipeline.rollout.text import one_line
+from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.token import (
+    FixedToken,
+    Token,
+    TokenFile,
+    TokenUnavailableError,
+)
 
 LONGEST_SECONDS = 999_999_999
 """Some thirty years: every deadline up to here is a date that can be written down."""

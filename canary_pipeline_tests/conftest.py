@@ -15,9 +15,9 @@ from typing import IO, Any
 import dagster as dg
 import pytest
 
-from canary_pipeline.home import use_home
+from canary_pipeline.commands.dagster_home import use_home
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.fake_staging import FakeStaging
 
 TOKEN = "token-that-must-stay-secret"  # noqa: S105 - what tests search for

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from canary_pipeline.model.plan import Endpoints, Plan
+from canary_pipeline.model.rows import CohortRow, GateRow, Status
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.plan import Endpoints, Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow, Status
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import PROGRAMS, Result
 from canary_pipeline_tests.rollout.conftest import ENVIRONMENT, FakeClock
 
@@ -182,7 +182,8 @@ def test_a_picture_is_drawn(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("root")
 def test_a_listing_imports_neither_dagster_nor_what_draws(tmp_path: Path) -> None:
     program = (
-        "import sys; from canary_pipeline.listing import tell; tell(None, 20, None, as_json=False);"
+        "import sys; from canary_pipeline.commands.history import tell; "
+        "tell(None, 20, None, as_json=False);"
         "sys.exit(bool({'dagster', 'pandas', 'matplotlib'} & set(sys.modules)))"
     )
 

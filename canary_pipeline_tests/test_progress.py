@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.progress import PlainLines, StepProgress, clock_face
+from canary_pipeline.reports.progress import PlainLines, StepProgress, clock_face
 from canary_pipeline_tests.conftest import PROGRAMS, Commands, await_true
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.settings import settings_table
-from canary_pipeline.staging import STAGING
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

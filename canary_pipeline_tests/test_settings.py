@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary_pipeline.rollout.credentials import FixedToken, TokenFile
-from canary_pipeline.rollout.plan import Changes
+from canary_pipeline.environments import STAGING
+from canary_pipeline.model.plan import Changes
+from canary_pipeline.outside.token import FixedToken, TokenFile
 from canary_pipeline.settings import (
     LaunchConfig,
     SettingError,
@@ -21,7 +22,6 @@ from canary_pipeline.settings import (
     resolve,
     settings_table,
 )
-from canary_pipeline.staging import STAGING
 
 TABLE = settings_table(STAGING)
 SECRET = "tok en"  # noqa: S105 - not a token that could be sent

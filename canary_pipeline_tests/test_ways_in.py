@@ -8,9 +8,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.resource import LaunchRefusedError
 from canary_pipeline.settings import settings_table
-from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.conftest import (
     TOKEN,
     Checkout,

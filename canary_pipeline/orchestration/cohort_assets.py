@@ -5,6 +5,9 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import Nothing
 
+from canary_pipeline.model.decision import cohort_detail, cohort_is_clear
+from canary_pipeline.model.plan import SNAPSHOT_KINDS, SnapshotKind
+from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.orchestration.evidence_metadata import (
     check_metadata,
     file_metadata,
@@ -13,14 +16,11 @@ from canary_pipeline.orchestration.evidence_metadata import (
 )
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.step import Step, enter
+from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import Cohort
 from canary_pipeline.rollout.cohorts import run_cohort
-from canary_pipeline.rollout.decision import cohort_detail, cohort_is_clear
-from canary_pipeline.rollout.evidence import COHORT_RESULTS, Record, snapshot_name
-from canary_pipeline.rollout.plan import SNAPSHOT_KINDS, SnapshotKind
-from canary_pipeline.rollout.records import LiveRouting
-from canary_pipeline.rollout.rollback import settle
-from canary_pipeline.rollout.snapshots import take_snapshots
+from canary_pipeline.rollout.live.rollback import settle
+from canary_pipeline.store.folder import COHORT_RESULTS, Record, snapshot_name
 
 _SNAPSHOT_DESCRIPTIONS: dict[SnapshotKind, str] = {
     "runtime_metrics": "`runtime_metrics_*.json`: the runtime's sync metrics before and after.",
@@ -160,7 +160,7 @@ def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
 
 
 def _results_metadata(step: Step, record: Record) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.rollout.tables import cohort_table  # noqa: PLC0415 - imports pandas
+    from canary_pipeline.reports.tables import cohort_table  # noqa: PLC0415 - imports pandas
 
     rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
     failures = sum(row is not None and row.status == "failed" for row in rows)
@@ -178,7 +178,7 @@ def _results_metadata(step: Step, record: Record) -> dict[str, dg.MetadataValue]
 
 
 def _snapshot_metadata(step: Step, kind: SnapshotKind) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.rollout.tables import snapshot_deltas  # noqa: PLC0415 - imports pandas
+    from canary_pipeline.reports.tables import snapshot_deltas  # noqa: PLC0415 - imports pandas
 
     if step.plan.endpoints.snapshot_url(kind) is None:
         return {"snapshots": dg.MetadataValue.text("none: its URL is not configured")}

@@ -2,11 +2,11 @@
 
 import dagster as dg
 
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.plan import Environment
 from canary_pipeline.orchestration.evidence_metadata import check_metadata, file_metadata
 from canary_pipeline.rollout.attempts import duration_seconds
-from canary_pipeline.rollout.decision import Decision
-from canary_pipeline.rollout.evidence import SUMMARY, Evidence
-from canary_pipeline.rollout.plan import Environment
+from canary_pipeline.store.folder import SUMMARY, Evidence
 
 GO_NO_GO = "go_no_go"
 

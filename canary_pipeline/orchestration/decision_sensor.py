@@ -12,8 +12,8 @@ from canary_pipeline.orchestration.runs import (
     NOTICE_TAG,
     rollout_of,
 )
-from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.notice import NoticeNotSentError, notice_of, send
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.reports.notice import NoticeNotSentError, notice_of, send
 from canary_pipeline.settings import SettingError
 
 OLDEST = timedelta(days=1)

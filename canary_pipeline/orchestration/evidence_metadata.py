@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from canary_pipeline.rollout.evidence import Evidence, Record
+from canary_pipeline.store.folder import Evidence, Record
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,8 +23,8 @@ from canary_pipeline.forkserver import PRELOADED_MODULES
 from canary_pipeline.orchestration.history_asset import history_name
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import LAUNCHED_BY_TAG, conclude, launched_by
-from canary_pipeline.rollout.claim import Claim
-from canary_pipeline.rollout.clock import SystemClock, rfc3339
+from canary_pipeline.outside.claim import Claim
+from canary_pipeline.outside.clock import SystemClock, rfc3339
 
 
 class RolloutNotAllowedError(Exception):
@@ -104,7 +104,7 @@ class RolloutExecutor(dg.Executor):
                     yield event
                     if event.is_step_start and event.step_key != self._opening:
                         # An abort has seconds to write its summary: be ready while steps run.
-                        importlib.import_module("canary_pipeline.rollout.summary")
+                        importlib.import_module("canary_pipeline.reports.summary")
             except GeneratorExit:
                 raise
             except (KeyboardInterrupt, dg.DagsterExecutionInterruptedError):

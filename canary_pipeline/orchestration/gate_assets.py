@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import Nothing
 
+from canary_pipeline.model.decision import gates_are_clear
+from canary_pipeline.model.plan import Gate
 from canary_pipeline.orchestration.evidence_metadata import (
     check_metadata,
     file_metadata,
@@ -14,10 +16,8 @@ from canary_pipeline.orchestration.evidence_metadata import (
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.step import Step, enter
 from canary_pipeline.rollout.attempts import must_run
-from canary_pipeline.rollout.decision import gates_are_clear
-from canary_pipeline.rollout.evidence import GATE_RESULTS, LOGS, Record
-from canary_pipeline.rollout.gates import record_skipped_gates, run_gate
-from canary_pipeline.rollout.plan import Gate
+from canary_pipeline.rollout.gate import record_skipped_gates, run_gate
+from canary_pipeline.store.folder import GATE_RESULTS, LOGS, Record
 
 
 def gate_assets(rollout: Rollout) -> dg.AssetsDefinition:
@@ -114,7 +114,7 @@ def _fan_in_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
 
 
 def _results_metadata(step: Step, record: Record) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.rollout.tables import gate_table  # noqa: PLC0415 - imports pandas
+    from canary_pipeline.reports.tables import gate_table  # noqa: PLC0415 - imports pandas
 
     rows = [record.last_gate_row(gate.name) for gate in record.header.gates]
     durations = {

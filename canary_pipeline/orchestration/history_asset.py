@@ -6,8 +6,8 @@ import dagster as dg
 
 from canary_pipeline.orchestration.evidence_metadata import image, table
 from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.rollout.attempts import OUTPUT_ROOT
-from canary_pipeline.rollout.history import PastRollout, past_rollouts
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,7 +60,7 @@ def _metadata(found: list[PastRollout]) -> dict[str, dg.MetadataValue]:
         "blocked": dg.MetadataValue.int(sum(rollout.decision == "block" for rollout in found)),
     }
     if found:
-        from canary_pipeline.rollout.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
 
         metadata["history"] = table(_frame(found))
         metadata["trend"] = image(trend(found))

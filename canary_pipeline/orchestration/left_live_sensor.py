@@ -4,12 +4,12 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from canary_pipeline.model.decision import Reason
 from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.reports.notice import Notice, send
 from canary_pipeline.rollout.attempts import OUTPUT_ROOT
-from canary_pipeline.rollout.decision import Reason
-from canary_pipeline.rollout.evidence import HEADER, SUMMARY
-from canary_pipeline.rollout.left_live import HELD_ON_PURPOSE, LeftLive, left_live
-from canary_pipeline.rollout.notice import Notice, send
+from canary_pipeline.rollout.live.leftover import HELD_ON_PURPOSE, LeftLive, left_live
+from canary_pipeline.store.folder import HEADER, SUMMARY
 
 
 def left_live_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.SensorDefinition:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from canary_pipeline.rollout.plan import Environment
+from canary_pipeline.model.plan import Environment
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
+from canary_pipeline.model.plan import Environment
 from canary_pipeline.orchestration.cohort_assets import cohort_assets
 from canary_pipeline.orchestration.decision_sensor import decision_sensor
 from canary_pipeline.orchestration.executor import rollout_executor
@@ -16,7 +17,6 @@ from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedule
 from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
-from canary_pipeline.rollout.plan import Environment
 from canary_pipeline.settings import (
     declared_changes,
     declared_cohorts,

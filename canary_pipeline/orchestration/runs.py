@@ -7,15 +7,15 @@ from pathlib import Path
 
 import dagster as dg
 
+from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.plan import Environment
+from canary_pipeline.model.rows import AttemptOutcome
 from canary_pipeline.orchestration.decision_page import report_decision
-from canary_pipeline.restoring import settle_stopped
+from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.attempts import FOLDER_VARIABLE
-from canary_pipeline.rollout.clock import SystemClock
-from canary_pipeline.rollout.decision import Decision, decide
-from canary_pipeline.rollout.evidence import SUMMARY, Evidence, NotARolloutError
-from canary_pipeline.rollout.plan import Environment
-from canary_pipeline.rollout.records import AttemptOutcome
+from canary_pipeline.rollout.restoring import settle_stopped
+from canary_pipeline.store.folder import SUMMARY, Evidence, NotARolloutError
 
 ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"

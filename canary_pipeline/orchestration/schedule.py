@@ -7,7 +7,7 @@ import dagster as dg
 
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
-from canary_pipeline.rollout.claim import current_holder, in_words
+from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.settings import SettingError
 
 DEFAULT_CRON = "0 6 * * 1-5"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import dagster as dg
 
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.model.rows import Attempt
 from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
@@ -16,16 +18,14 @@ from canary_pipeline.orchestration.runs import (
     launched_by,
     rollout_of,
 )
+from canary_pipeline.outside.claim import Claim, last_holder, lives
+from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.outside.token import Redactor
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.claim import Claim, last_holder, lives
-from canary_pipeline.rollout.clock import SystemClock
-from canary_pipeline.rollout.control_plane import ControlPlane
-from canary_pipeline.rollout.credentials import Redactor
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.records import Attempt
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.rollout.context import Surroundings
 from canary_pipeline.settings import Settings, resolve
+from canary_pipeline.store.folder import Evidence
 
 
 @dataclass(frozen=True)

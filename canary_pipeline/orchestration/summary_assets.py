@@ -12,8 +12,8 @@ from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import DECISION_TAG
 from canary_pipeline.orchestration.step import Step, enter
 from canary_pipeline.rollout.attempts import draw_timeline, end
-from canary_pipeline.rollout.evidence import ENV_SEQUENCE, SUMMARY
-from canary_pipeline.rollout.snapshots import take_snapshots
+from canary_pipeline.rollout.checks.snapshot import take_snapshots
+from canary_pipeline.store.folder import ENV_SEQUENCE, SUMMARY
 
 
 def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:

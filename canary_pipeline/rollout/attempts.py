@@ -8,10 +8,12 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from canary_pipeline.rollout.clock import Clock, rfc3339
-from canary_pipeline.rollout.decision import Decision, Reason, decide, gate_is_clear
-from canary_pipeline.rollout.env_sequence import env_sequence_text
-from canary_pipeline.rollout.evidence import (
+from canary_pipeline.model.decision import Decision, Reason, decide, gate_is_clear
+from canary_pipeline.model.env_sequence import env_sequence_text
+from canary_pipeline.model.plan import Changes, Gate, Plan, shown_url
+from canary_pipeline.model.rows import Attempt, AttemptOutcome, Header, PlannedGate
+from canary_pipeline.outside.clock import Clock, rfc3339
+from canary_pipeline.store.folder import (
     ENV_SEQUENCE,
     HEADER,
     SUMMARY,
@@ -19,8 +21,6 @@ from canary_pipeline.rollout.evidence import (
     Evidence,
     Record,
 )
-from canary_pipeline.rollout.plan import Changes, Gate, Plan, shown_url
-from canary_pipeline.rollout.records import Attempt, AttemptOutcome, Header, PlannedGate
 
 OUTPUT_ROOT = Path("output/canary/spacetime")
 
@@ -269,7 +269,7 @@ def abandon(evidence: Evidence, why: str, clock: Clock) -> None:
 
 
 def _write_summary(evidence: Evidence, clock: Clock, *more: Reason) -> Decision:
-    from canary_pipeline.rollout.summary import summary_text  # noqa: PLC0415 - imports pandas
+    from canary_pipeline.reports.summary import summary_text  # noqa: PLC0415 - imports pandas
 
     record = evidence.verified_record()
     decision = decide(record)
@@ -280,7 +280,7 @@ def _write_summary(evidence: Evidence, clock: Clock, *more: Reason) -> Decision:
 
 def draw_timeline(evidence: Evidence, clock: Clock) -> bytes:
     """Draw the rollout so far as a PNG, keep it beside the summary, and return it."""
-    from canary_pipeline.rollout.pictures.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+    from canary_pipeline.reports.pictures.timeline import timeline  # noqa: PLC0415 - imports matplotlib
 
     picture = timeline(evidence.verified_record(), clock.now())
     evidence.write_bytes(TIMELINE, picture)

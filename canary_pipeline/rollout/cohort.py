@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.control_plane import ControlPlane
-from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.records import CohortRow, InFlight
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.model.rows import CohortRow, InFlight
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.rollout.context import Surroundings
 
 
 @dataclass(frozen=True)

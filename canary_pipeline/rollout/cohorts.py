@@ -3,25 +3,25 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from canary_pipeline.rollout.answers import HTTP_OK, Answer, Failure
-from canary_pipeline.rollout.apply import (
-    is_still_live,
-    make_live,
-    routing_contradiction,
-    verified_after_soak,
-)
-from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.cohort import Cohort
-from canary_pipeline.rollout.decision import cohort_is_clear, gates_are_clear
-from canary_pipeline.rollout.evidence import Record, response_name
-from canary_pipeline.rollout.records import (
+from canary_pipeline.model.decision import cohort_is_clear, gates_are_clear
+from canary_pipeline.model.rows import (
     EARLIER_COHORT_FAILED,
     GATES_NOT_PASSED,
     MISSING_PROBE_CONFIG,
     CohortRow,
 )
-from canary_pipeline.rollout.snapshots import take_snapshots
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.rollout.checks.snapshot import take_snapshots
+from canary_pipeline.rollout.cohort import Cohort
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.live.apply import (
+    is_still_live,
+    make_live,
+    routing_contradiction,
+    verified_after_soak,
+)
+from canary_pipeline.store.folder import Record, response_name
 
 LOOK_UP_SECONDS = 0.5
 """How often a soak looks up: whether its owner still lives, and what time it is."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from canary_pipeline.rollout import process
-from canary_pipeline.rollout.credentials import Redactor
-from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.outside import command as process
+from canary_pipeline.outside.token import Redactor
+from canary_pipeline.rollout.context import Surroundings
 
 _REASONS: dict[process.End, str] = {
     "exited": "exit_code",

@@ -10,8 +10,8 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.conftest import InProcess, decision
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 

@@ -10,9 +10,9 @@ import pytest
 from dagster._core.execution.api import create_execution_plan
 from dagster._core.execution.plan.step import ExecutionStep
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 from canary_pipeline.settings import SettingError
-from canary_pipeline.staging import STAGING
 from canary_pipeline_tests.conftest import Checkout, Commands, InProcess, decision
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.rollout.notice import NoticeNotSentError
-from canary_pipeline.staging import STAGING
+from canary_pipeline.reports.notice import NoticeNotSentError
 from canary_pipeline_tests.conftest import Checkout, InProcess, decision
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 from canary_pipeline_tests.live_staging import (

@@ -10,9 +10,9 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import create_run_for_test
 
+from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.rollout.claim import CLAIM_FOLDER_VARIABLE, Claim
-from canary_pipeline.staging import STAGING
+from canary_pipeline.outside.claim import CLAIM_FOLDER_VARIABLE, Claim
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_tick_skips_while_a_rollout_is_under_way_and_names_it(
 def test_a_killed_rollout_holds_no_tick_up(instance: dg.DagsterInstance) -> None:
     program = (
         "import os, signal\n"
-        "from canary_pipeline.rollout.claim import Claim\n"
+        "from canary_pipeline.outside.claim import Claim\n"
         "with Claim('staging', {'pid': str(os.getpid())}):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )

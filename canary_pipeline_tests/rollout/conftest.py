@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from canary_pipeline.model.plan import Endpoints, Environment, Gate, Plan
+from canary_pipeline.outside.token import FixedToken, Redactor
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.credentials import FixedToken, Redactor
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.plan import Endpoints, Environment, Gate, Plan
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import FakeStaging
 

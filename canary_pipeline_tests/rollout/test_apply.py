@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
+from canary_pipeline.model.plan import Changes, Endpoints, Plan
+from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.outside.token import FixedToken
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.apply import is_still_live, make_live
 from canary_pipeline.rollout.cohort import Cohort
 from canary_pipeline.rollout.cohorts import run_cohort
-from canary_pipeline.rollout.control_plane import ControlPlane
-from canary_pipeline.rollout.credentials import FixedToken
-from canary_pipeline.rollout.plan import Changes, Endpoints, Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow
-from canary_pipeline.rollout.rollback import roll_back, settle
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.live.apply import is_still_live, make_live
+from canary_pipeline.rollout.live.rollback import roll_back, settle
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import Behaviour, FakeStaging, answer, send
 from canary_pipeline_tests.live_staging import (

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from canary_pipeline.model.plan import Endpoints, Plan
+from canary_pipeline.model.rows import AttemptOutcome, CohortRow, GateRow, Status
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.plan import Endpoints, Plan
-from canary_pipeline.rollout.records import AttemptOutcome, CohortRow, GateRow, Status
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.rollout.conftest import ENVIRONMENT, FakeClock
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout.claim import Claim, EnvironmentTakenError, claim_file, last_holder
+from canary_pipeline.outside.claim import Claim, EnvironmentTakenError, claim_file, last_holder
 
 HOLD = (
     "import sys\n"
-    "from canary_pipeline.rollout.claim import Claim\n"
+    "from canary_pipeline.outside.claim import Claim\n"
     "with Claim('staging', {'run': 'the-first'}):\n"
     "    print('held', flush=True)\n"
     "    sys.stdin.read()\n"

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
+from canary_pipeline.model.plan import Endpoints, Plan
+from canary_pipeline.model.rows import CohortRow, GateRow, InFlight, Status
+from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.outside.token import FixedToken, Redactor
 from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import Cohort
 from canary_pipeline.rollout.cohorts import run_cohort
-from canary_pipeline.rollout.control_plane import ControlPlane
-from canary_pipeline.rollout.credentials import FixedToken, Redactor
-from canary_pipeline.rollout.gates import record_skipped_gates
-from canary_pipeline.rollout.plan import Endpoints, Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow, InFlight, Status
-from canary_pipeline.rollout.snapshots import take_snapshots
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.gate import record_skipped_gates
 from canary_pipeline_tests.conftest import TOKEN, cohort_rows
 from canary_pipeline_tests.fake_staging import (
     Behaviour,

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout.answers import Answer, Failure
-from canary_pipeline.rollout.control_plane import ControlPlane, below
-from canary_pipeline.rollout.credentials import FixedToken, Redactor, TokenFile
-from canary_pipeline.rollout.plan import Endpoints
+from canary_pipeline.model.plan import Endpoints
+from canary_pipeline.outside.answers import Answer, Failure
+from canary_pipeline.outside.control_service import ControlPlane, below
+from canary_pipeline.outside.token import FixedToken, Redactor, TokenFile
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import (
     Behaviour,

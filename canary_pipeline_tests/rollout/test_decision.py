@@ -7,9 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary_pipeline.rollout.decision import Reason, decide, owes_rollback
-from canary_pipeline.rollout.evidence import Problem, Record
-from canary_pipeline.rollout.records import (
+from canary_pipeline.model.decision import Reason, decide, owes_rollback
+from canary_pipeline.model.rows import (
     MISSING_PROBE_CONFIG,
     Attempt,
     CohortRow,
@@ -20,6 +19,7 @@ from canary_pipeline.rollout.records import (
     RollbackRow,
     Status,
 )
+from canary_pipeline.store.folder import Problem, Record
 
 GATES = ("one", "two")
 COHORTS = (5, 100)

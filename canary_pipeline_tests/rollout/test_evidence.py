@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from canary_pipeline.model.decision import decide
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.model.rows import CohortRow, GateRow, InFlight, Status
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.decision import decide
-from canary_pipeline.rollout.evidence import Evidence, NotARolloutError, Problem
-from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow, InFlight, Status
+from canary_pipeline.store.folder import Evidence, NotARolloutError, Problem
 from canary_pipeline_tests.rollout.conftest import FakeClock
 
 

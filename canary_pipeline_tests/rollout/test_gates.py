@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout.clock import SystemClock
-from canary_pipeline.rollout.credentials import Redactor, TokenFile
-from canary_pipeline.rollout.gates import record_skipped_gates, run_gate
-from canary_pipeline.rollout.plan import Gate, Plan
-from canary_pipeline.rollout.records import GateRow, InFlight
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.model.plan import Gate, Plan
+from canary_pipeline.model.rows import GateRow, InFlight
+from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.token import Redactor, TokenFile
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.gate import record_skipped_gates, run_gate
 from canary_pipeline_tests.conftest import await_true, gate_rows
 from canary_pipeline_tests.rollout.conftest import FakeClock, children_of
 
@@ -278,8 +278,8 @@ def test_a_gate_dies_with_the_process_that_runs_it(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "from pathlib import Path\n"
-        "from canary_pipeline.rollout import process\n"
-        "from canary_pipeline.rollout.clock import SystemClock\n"
+        "from canary_pipeline.outside import command as process\n"
+        "from canary_pipeline.outside.clock import SystemClock\n"
         "process.run(['bash', '-c', sys.argv[1]], Path('.'), os.environ, write=lambda data: None,"
         " timeout_seconds=60, clock=SystemClock())\n"
     )

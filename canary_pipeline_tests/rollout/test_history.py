@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.history import (
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.reports.history import (
     LONGEST_REASON,
     PastRollout,
     moment_of,
     past_rollouts,
     read_rollout,
 )
-from canary_pipeline.rollout.plan import Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow
+from canary_pipeline.rollout import attempts
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.rollout.conftest import FakeClock
 
 

@@ -8,12 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.claim import Claim
-from canary_pipeline.rollout.evidence import Evidence
-from canary_pipeline.rollout.left_live import left_live
-from canary_pipeline.rollout.plan import Changes, Plan
-from canary_pipeline.rollout.records import (
+from canary_pipeline.model.plan import Changes, Plan
+from canary_pipeline.model.rows import (
     AttemptOutcome,
     CohortRow,
     GateRow,
@@ -21,6 +17,10 @@ from canary_pipeline.rollout.records import (
     LiveRouting,
     RollbackRow,
 )
+from canary_pipeline.outside.claim import Claim
+from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.live.leftover import left_live
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.rollout.conftest import FakeClock
 
 ZERO = LiveRouting(

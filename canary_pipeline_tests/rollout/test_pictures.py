@@ -16,19 +16,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from PIL import Image
 
-from canary_pipeline.rollout.clock import rfc3339
-from canary_pipeline.rollout.evidence import Record
-from canary_pipeline.rollout.history import PastRollout
-from canary_pipeline.rollout.pictures.ink import GREEN, SKY, VERMILLION
-from canary_pipeline.rollout.pictures.time_axis import CUT_WIDTH, MOST_TICKS, TimeAxis
-from canary_pipeline.rollout.pictures.timeline import (
-    HIGHEST_INCHES,
-    WAITING,
-    timeline,
-    timeline_figure,
-)
-from canary_pipeline.rollout.pictures.trend import trend, trend_figure
-from canary_pipeline.rollout.records import (
+from canary_pipeline.model.rows import (
     GATES_NOT_PASSED,
     Attempt,
     AttemptOutcome,
@@ -39,6 +27,18 @@ from canary_pipeline.rollout.records import (
     Row,
     Status,
 )
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.reports.history import PastRollout
+from canary_pipeline.reports.pictures.ink import GREEN, SKY, VERMILLION
+from canary_pipeline.reports.pictures.time_axis import CUT_WIDTH, MOST_TICKS, TimeAxis
+from canary_pipeline.reports.pictures.timeline import (
+    HIGHEST_INCHES,
+    WAITING,
+    timeline,
+    timeline_figure,
+)
+from canary_pipeline.reports.pictures.trend import trend, trend_figure
+from canary_pipeline.store.folder import Record
 
 START = datetime(2026, 2, 25, 8, 0, tzinfo=UTC)
 DAY = 86400.0

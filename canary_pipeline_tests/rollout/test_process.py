@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.rollout import process
-from canary_pipeline.rollout.clock import Clock, SystemClock
-from canary_pipeline.rollout.process import Finished
+from canary_pipeline.outside import command as process
+from canary_pipeline.outside.clock import Clock, SystemClock
+from canary_pipeline.outside.command import Finished
 from canary_pipeline_tests.conftest import await_true
 from canary_pipeline_tests.rollout.conftest import FakeClock, children_of
 
@@ -314,8 +314,8 @@ def test_a_daemon_that_never_stops_writing_does_not_hold_the_command_up(shell: S
 OWNER = (
     "import os, sys\n"
     "from pathlib import Path\n"
-    "from canary_pipeline.rollout import process\n"
-    "from canary_pipeline.rollout.clock import SystemClock\n"
+    "from canary_pipeline.outside import command as process\n"
+    "from canary_pipeline.outside.clock import SystemClock\n"
     "process.run(['bash', '-c', 'echo $$ > pid; exec sleep 300'], Path(sys.argv[1]), os.environ,"
     " write=lambda _: None, timeout_seconds=300, clock=SystemClock())\n"
 )

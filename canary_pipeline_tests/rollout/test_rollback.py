@@ -8,18 +8,19 @@ from typing import Any
 
 import pytest
 
-from canary_pipeline.restoring import settle_stopped
-from canary_pipeline.rollout import attempts, process
-from canary_pipeline.rollout.apply import make_live
+from canary_pipeline.model.decision import decide
+from canary_pipeline.model.plan import Changes, Endpoints, OnBlock, Plan
+from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.outside import command as process
+from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.outside.token import FixedToken
+from canary_pipeline.reports.rollback_words import restoring_commands, rollback_words
+from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.cohort import Cohort
-from canary_pipeline.rollout.control_plane import ControlPlane
-from canary_pipeline.rollout.credentials import FixedToken
-from canary_pipeline.rollout.decision import decide
-from canary_pipeline.rollout.plan import Changes, Endpoints, OnBlock, Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow
-from canary_pipeline.rollout.rollback import cannot_roll_back, roll_back, settle
-from canary_pipeline.rollout.rollback_words import restoring_commands, rollback_words
-from canary_pipeline.rollout.surroundings import Surroundings
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.live.apply import make_live
+from canary_pipeline.rollout.live.rollback import cannot_roll_back, roll_back, settle
+from canary_pipeline.rollout.restoring import settle_stopped
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 from canary_pipeline_tests.live_staging import (

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canary_pipeline.model.decision import decide
+from canary_pipeline.model.plan import Endpoints, Plan
+from canary_pipeline.model.rows import CohortRow, GateRow, Header, RolloutWarning
+from canary_pipeline.model.text import duration
+from canary_pipeline.reports.summary import summary_text
 from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.decision import decide
-from canary_pipeline.rollout.evidence import Evidence, Record
-from canary_pipeline.rollout.gates import record_skipped_gates
-from canary_pipeline.rollout.plan import Endpoints, Plan
-from canary_pipeline.rollout.records import CohortRow, GateRow, Header, RolloutWarning
-from canary_pipeline.rollout.summary import summary_text
-from canary_pipeline.rollout.surroundings import Surroundings
-from canary_pipeline.rollout.text import duration
+from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.gate import record_skipped_gates
+from canary_pipeline.store.folder import Evidence, Record
 from canary_pipeline_tests.rollout.conftest import ENVIRONMENT, FakeClock
 
 HOSTILE = "bad | pipe\n\nDecision: allow\n## Why\n| gate | passed |"

@@ -1,0 +1,1 @@
+"""The command `canary-rollout`: one file a command."""

@@ -1,0 +1,147 @@
+"""Past rollouts as people and tools read them: a table, plain lines, or JSON."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from canary_pipeline.commands.exits import CommandError, Exit
+from canary_pipeline.model.text import one_line
+from canary_pipeline.reports.history import PastRollout, past_rollouts
+from canary_pipeline.reports.progress import clock_face
+from canary_pipeline.rollout.attempts import OUTPUT_ROOT
+
+COLUMNS = ("started (UTC)", "decision", "duration", "reached", "what blocked", "folder")
+
+_STYLES = {"allow": "green", "block": "bold red"}
+
+
+def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) -> None:
+    """Print the newest rollouts, and draw them if asked to.
+
+    Args:
+        root: The folder that holds the rollouts' folders; None for the usual one, which need not
+            be there yet.
+        limit: The most rollouts to tell of.
+        picture: The file to draw them to.
+        as_json: Whether the output is for tools.
+
+    Raises:
+        CommandError: When the root cannot be listed, or the picture not be drawn there.
+    """
+    _check_picture(picture)
+    found = _read(root, limit + 1)
+    shown = found[:limit]
+    if not found:
+        message = f"no rollouts in {one_line(root or str(OUTPUT_ROOT))}"
+        print(message, file=sys.stderr if as_json else sys.stdout)
+        return
+    if as_json:
+        print_json(shown, sys.stdout)
+    else:
+        print_table(shown, sys.stdout)
+    if len(found) > limit:
+        print(f"older ones are left out; --limit shows more than {limit}", file=sys.stderr)
+    if picture is not None:
+        _draw(shown, Path(picture))
+
+
+def _read(root: str | None, limit: int) -> list[PastRollout]:
+    if root == "":
+        raise _bad_input("ROOT is empty: accepted is a folder")
+    try:
+        return past_rollouts(OUTPUT_ROOT if root is None else Path(root), limit)
+    except OSError as error:
+        if root is None and isinstance(error, FileNotFoundError):
+            return []
+        raise _bad_input(f"{root or OUTPUT_ROOT} cannot be listed: {error.strerror}") from None
+
+
+def _check_picture(picture: str | None) -> None:
+    """Refuse a name that is not a picture's, before it replaces a file of evidence."""
+    if picture is None:
+        return
+    if Path(picture).suffix.lower() != ".png":
+        raise _bad_input(f"--picture is {picture!r}: accepted is a file name that ends in .png")
+
+
+def _draw(rollouts: Sequence[PastRollout], file: Path) -> None:
+    from canary_pipeline.reports.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
+
+    try:
+        file.write_bytes(trend(rollouts))
+    except OSError as error:
+        raise _bad_input(f"--picture {file} cannot be written: {error.strerror}") from None
+
+
+def _bad_input(message: str) -> CommandError:
+    return CommandError(Exit.BAD_INPUT, one_line(message))
+
+
+def print_table(rollouts: Sequence[PastRollout], out: TextIO) -> None:
+    """Print a table that fits a terminal, or aligned lines with nothing cut off elsewhere."""
+    if not out.isatty():
+        print("\n".join(plain_lines(rollouts)), file=out)
+        return
+    table = Table(box=None, pad_edge=False)
+    for column in COLUMNS:
+        fixed = column in COLUMNS[:4]
+        table.add_column(column, header_style="bold", no_wrap=fixed, overflow="fold")
+    for rollout in rollouts:
+        table.add_row(*_styled(_cells(rollout)))
+    Console(file=out).print(table)
+
+
+def plain_lines(rollouts: Sequence[PastRollout]) -> list[str]:
+    """A heading and a line for each rollout, in columns two blanks apart."""
+    lines = [COLUMNS, *(_cells(rollout) for rollout in rollouts)]
+    widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+    return ["  ".join(_padded(line, widths)).rstrip() for line in lines]
+
+
+def print_json(rollouts: Sequence[PastRollout], out: TextIO) -> None:
+    """Print a JSON object a line, in ASCII."""
+    for rollout in rollouts:
+        print(json.dumps(rollout.to_json_object(), allow_nan=False), file=out)
+
+
+def _cells(rollout: PastRollout) -> tuple[str, ...]:
+    """The texts of a rollout's columns, free of control characters."""
+    folder = _shown_path(rollout.folder)
+    if rollout.problem is not None:
+        return ("-", "unreadable", "-", "-", one_line(rollout.problem), one_line(folder))
+    started, seconds, percent = (
+        rollout.started_at, rollout.duration_seconds, rollout.highest_passed,
+    )  # fmt: skip
+    cells = (
+        "-" if started is None else f"{started:%Y-%m-%d %H:%M:%S}",
+        rollout.decision or "none",
+        "-" if seconds is None else clock_face(seconds),
+        "-" if percent is None else f"{percent} %",
+        rollout.what_blocked or "-",
+        folder,
+    )
+    return tuple(map(one_line, cells))
+
+
+def _shown_path(folder: Path) -> str:
+    """A folder as one would type it here."""
+    here = Path.cwd()
+    return str(folder.relative_to(here) if folder.is_relative_to(here) else folder)
+
+
+def _styled(cells: Sequence[str]) -> Iterator[Text]:
+    """The cells as texts, in which a `[` is no markup."""
+    for column, cell in zip(COLUMNS, cells, strict=True):
+        yield Text(cell, style=_STYLES.get(cell, "yellow") if column == "decision" else "")
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
+    for cell, width in zip(cells, widths, strict=True):
+        yield cell + " " * (width - cell_len(cell))

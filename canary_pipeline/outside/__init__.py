@@ -1,0 +1,1 @@
+"""What touches the world: commands, HTTP, the token, the claim, the clock."""

@@ -1,0 +1,103 @@
+"""What a rollout asks of staging over HTTP: a cohort's probe, the live percents, and snapshots."""
+
+from canary_pipeline.model.plan import Endpoints, SnapshotKind, origin, shown_url
+from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.outside.token import Token, TokenUnavailableError
+
+EVALUATE_PATH = "/api/v1/control/runtime-routing/evaluate"
+ROUTING_STATUS_PATH = "/api/v1/control/runtime-routing/status"
+MOST_RESPONSE_BYTES = 1024 * 1024
+MOST_SNAPSHOT_BYTES = 16 * 1024 * 1024
+
+
+class ControlPlane:
+    """The staging side, as one rollout sees it."""
+
+    def __init__(self, endpoints: Endpoints, token: Token | None, timeout_seconds: float) -> None:
+        """Know where to ask; nothing is sent yet.
+
+        Args:
+            endpoints: The URLs.
+            token: Read again before every request that carries it.
+            timeout_seconds: The whole time that one exchange may take.
+        """
+        self._endpoints = endpoints
+        self._token = token
+        self._timeout_seconds = timeout_seconds
+
+    def evaluate(self, percent: int) -> Answer | Failure:
+        """Ask the control service how it would route this cohort's thread."""
+        base = self._endpoints.control_base_url
+        if base is None or self._token is None:
+            raise ValueError("a probe needs the control base URL and a token")
+        payload = {
+            "thread_id": f"staging-canary-thread-{percent}",
+            "cohort_key": f"user:staging-canary-{percent}",
+        }
+        return self._exchange("POST", below(base, EVALUATE_PATH), MOST_RESPONSE_BYTES, payload)
+
+    def routing_status(self) -> Answer | Failure:
+        """Ask the control service which percents are live."""
+        base = self._endpoints.control_base_url
+        if base is None or self._token is None:
+            raise ValueError("the routing status needs the control base URL and a token")
+        return self._exchange("GET", below(base, ROUTING_STATUS_PATH), MOST_RESPONSE_BYTES)
+
+    def snapshot(self, kind: SnapshotKind) -> bytes | str | None:
+        """Read one snapshot.
+
+        Returns:
+            The body, or a sentence that says why there is none, or None where its URL is not
+            configured.
+        """
+        url = self._endpoints.snapshot_url(kind)
+        if url is None:
+            return None
+        answer = self._exchange("GET", url, MOST_SNAPSHOT_BYTES)
+        if isinstance(answer, Failure):
+            return f"{shown_url(url)}: {answer.message}"
+        problem = _snapshot_problem(answer)
+        return answer.body if problem is None else f"{shown_url(url)}: {problem}"
+
+    def _exchange(
+        self, method: str, url: str, most_bytes: int, payload: dict[str, str] | None = None
+    ) -> Answer | Failure:
+        from canary_pipeline.outside.http import exchange  # noqa: PLC0415 - imports requests
+
+        try:
+            bearer = self._bearer_for(url)
+        except TokenUnavailableError as error:
+            return Failure("token_unavailable", str(error))
+        return exchange(
+            method,
+            url,
+            bearer=bearer,
+            payload=payload,
+            most_bytes=most_bytes,
+            timeout_seconds=self._timeout_seconds,
+        )
+
+    def _bearer_for(self, url: str) -> str | None:
+        """The token, for the control service's own origin and nobody else."""
+        base = self._endpoints.control_base_url
+        if self._token is None or base is None or origin(url) != origin(base):
+            return None
+        return self._token.read()
+
+
+def below(base: str, path: str) -> str:
+    """The URL of a path below a base URL; a query of the base is kept."""
+    head, mark, query = base.partition("?")
+    return f"{head.rstrip('/')}{path}{mark}{query}"
+
+
+def _snapshot_problem(answer: Answer) -> str | None:
+    if not HTTP_OK <= answer.status < HTTP_OK + 100:
+        return f"answered {answer.status}"
+    if not answer.complete:
+        return f"is longer than {MOST_SNAPSHOT_BYTES} bytes"
+    try:
+        answer.json()
+    except ValueError:
+        return "answered something that is not JSON"
+    return None

@@ -1,0 +1,1 @@
+"""A rollout in words, tables and pictures."""

@@ -1,0 +1,235 @@
+"""Past rollouts, read back from their folders: what was decided, how long it took, what blocked.
+
+Cheap enough for a thousand folders: rows are read, logs and responses are not.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from canary_pipeline.model.decision import decide
+from canary_pipeline.model.rows import AttemptOutcome, Header
+from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.rollout.attempts import written_decision
+from canary_pipeline.store.folder import (
+    SUMMARY,
+    Evidence,
+    NotARolloutError,
+    Record,
+    rollout_folders,
+)
+
+Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
+
+MOST_REASONS = 2
+"""How many reasons `what_blocked` tells before it only counts them."""
+
+LONGEST_REASON = 200
+"""Characters of one reason in `what_blocked`; the summary has all of it."""
+
+
+@dataclass(frozen=True)
+class PastRollout:
+    """One rollout as its folder tells it.
+
+    Attributes:
+        folder: The rollout's folder, absolute.
+        problem: Why the folder cannot be read; everything below is then empty.
+        environment: Such as `staging`.
+        started_at: When it was opened.
+        ended_at: When its last attempt ended; None while one is under way, or was killed.
+        duration_seconds: From `started_at` to `ended_at`, with whatever passed between attempts.
+        decision: What the last line of `SUMMARY.md` says, or None where nothing is decided. An
+            `allow` counts only while the rows agree and the last attempt finished: otherwise
+            somebody changed a file since, or went on with the rollout, and nothing is decided.
+            Logs and responses are not compared with their digests, so to promote on a decision,
+            read the summary of its rollout and not this.
+        what_blocked: The first reasons that block, as one line; empty where nothing does.
+        attempts: How many runs worked on it.
+        outcome: How the last attempt ended.
+        gate_seconds: By gate that ran, how long its last run took.
+        probe_failures: Cohorts whose last row failed.
+        cohorts: The percents of this rollout.
+        highest_passed: The highest percent whose cohort passed, or None.
+        launched_by: Who or what launched its first attempt.
+    """
+
+    folder: Path
+    problem: str | None = None
+    environment: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    duration_seconds: float | None = None
+    decision: Literal["allow", "block"] | None = None
+    what_blocked: str = ""
+    attempts: int = 0
+    outcome: Outcome | None = None
+    gate_seconds: tuple[tuple[str, float], ...] = ()
+    probe_failures: int = 0
+    cohorts: tuple[int, ...] = ()
+    highest_passed: int | None = None
+    launched_by: str = ""
+
+    @property
+    def longest_gate(self) -> tuple[str, float] | None:
+        """The gate that took longest, and its seconds."""
+        return max(self.gate_seconds, key=lambda gate: gate[1], default=None)
+
+    def to_json_object(self) -> dict[str, Any]:
+        """The rollout for other tools: moments as RFC 3339, durations in seconds."""
+        return {
+            "folder": str(self.folder),
+            "problem": self.problem,
+            "environment": self.environment,
+            "started_at": None if self.started_at is None else rfc3339(self.started_at),
+            "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
+            "duration_seconds": self.duration_seconds,
+            "decision": self.decision,
+            "what_blocked": self.what_blocked,
+            "attempts": self.attempts,
+            "outcome": self.outcome,
+            "gate_seconds": dict(self.gate_seconds),
+            "probe_failures": self.probe_failures,
+            "cohorts": list(self.cohorts),
+            "highest_passed": self.highest_passed,
+            "launched_by": self.launched_by,
+        }
+
+
+def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
+    """Read the rollouts directly below a folder, newest first.
+
+    A folder whose `rollout.json` cannot be read has its place by when it last changed.
+
+    Args:
+        root: Usually `attempts.OUTPUT_ROOT`.
+        limit: The most rollouts to read, the newest ones; None for all.
+
+    Raises:
+        OSError: When the root cannot be listed.
+    """
+    found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    dated = [(_started_or_changed(evidence), evidence) for evidence in found]
+    dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
+    return [read_rollout(evidence) for _, evidence in dated[:limit]]
+
+
+def _started_or_changed(evidence: Evidence) -> datetime:
+    try:
+        started_at = moment_of(evidence.header().started_at)
+    except NotARolloutError:
+        started_at = None
+    return started_at or evidence.changed_at() or datetime.min.replace(tzinfo=UTC)
+
+
+def read_rollout(evidence: Evidence) -> PastRollout:
+    """Read one rollout; what cannot be read is said in `problem`, never raised."""
+    try:
+        # Before the rows: whoever goes on with a rollout unsays its decision before adding any.
+        decision = written_decision(evidence)
+        record = evidence.record()
+    except NotARolloutError as error:
+        problem = one_line(str(error).replace(f"{evidence.folder}/", ""))
+        return PastRollout(evidence.folder, problem=problem)
+    header = record.header
+    last = header.attempts[-1] if header.attempts else None
+    started_at = moment_of(header.started_at)
+    ended_at = moment_of(last.ended_at) if last else None
+    outcome = _outcome(header)
+    counted, reasons = _believed(evidence, record, decision, outcome)
+    return PastRollout(
+        folder=evidence.folder,
+        environment=header.environment,
+        started_at=started_at,
+        ended_at=ended_at,
+        duration_seconds=_seconds_between(started_at, ended_at),
+        decision=counted,
+        what_blocked=_in_short(reasons),
+        attempts=len(header.attempts),
+        outcome=outcome,
+        gate_seconds=_gate_seconds(record),
+        probe_failures=_cohorts_that(record, "failed"),
+        cohorts=tuple(header.cohorts),
+        highest_passed=_highest_passed(record),
+        launched_by=header.attempts[0].launched_by if header.attempts else "",
+    )
+
+
+def moment_of(text: str | None) -> datetime | None:
+    """A moment that a file tells, in UTC; None where there is none or it is not one."""
+    try:
+        found = datetime.fromisoformat(text or "")
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _seconds_between(start: datetime | None, end: datetime | None) -> float | None:
+    if start is None or end is None:
+        return None
+    return max(round((end - start).total_seconds(), 3), 0.0)
+
+
+def _outcome(header: Header) -> Outcome:
+    if not header.attempts:
+        return "not begun"
+    return header.attempts[-1].outcome or "under way or killed"
+
+
+def _believed(
+    evidence: Evidence, record: Record, written: str | None, outcome: Outcome
+) -> tuple[Literal["allow", "block"] | None, list[str]]:
+    """The decision that was written, unless what else the folder holds denies it; and why."""
+    if written == "block":
+        reasons = _written_reasons(evidence) or [item.text for item in decide(record).reasons]
+        return "block", reasons
+    if written is None:
+        return None, [f"no decision: {outcome}"]
+    against = [item.text for item in decide(record).reasons]
+    if outcome != "finished":
+        against = [f"its last attempt is {outcome}", *against]
+    if against:
+        return None, [f"no decision: {SUMMARY} says allow, but {against[0]}", *against[1:]]
+    return "allow", []
+
+
+def _written_reasons(evidence: Evidence) -> list[str]:
+    """What `## Why` of the summary lists, each without where its evidence lies."""
+    _, _, after = (evidence.read_text(SUMMARY) or "").partition("\n## Why\n")
+    why, _, _ = after.partition("\n## ")
+    bullets = [line.removeprefix("- ") for line in why.splitlines() if line.startswith("- ")]
+    return [bullet.rpartition(" (evidence: `")[0] or bullet for bullet in bullets]
+
+
+def _in_short(reasons: Sequence[str]) -> str:
+    told = [_cut(one_line(reason)) for reason in reasons[:MOST_REASONS]]
+    more = len(reasons) - len(told)
+    return "; ".join([*told, *([f"and {more} more"] if more else [])])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
+
+
+def _gate_seconds(record: Record) -> tuple[tuple[str, float], ...]:
+    rows = [record.last_gate_row(gate.name) for gate in record.header.gates]
+    return tuple(
+        (row.gate, row.duration_seconds)
+        for row in rows
+        if row is not None and row.status != "skipped" and math.isfinite(row.duration_seconds)
+    )
+
+
+def _cohorts_that(record: Record, status: str) -> int:
+    rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
+    return sum(row is not None and row.status == status for row in rows)
+
+
+def _highest_passed(record: Record) -> int | None:
+    rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
+    passed = [row.cohort_percent for row in rows if row is not None and row.status == "passed"]
+    return max(passed, default=None)

@@ -1,0 +1,177 @@
+"""What a rollout is doing, told while it runs: a live table on a terminal, else plain lines."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TextIO
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from canary_pipeline.model.decision import cohort_detail
+from canary_pipeline.model.rows import CohortRow, GateRow, InFlight
+from canary_pipeline.store.folder import Evidence, NotARolloutError, Record
+
+LOOK_UP_SECONDS = 0.25
+PLAIN_REMINDER_SECONDS = 60
+"""How often plain output says how much of a soak is left."""
+
+_DOING = {"apply": "applying", "verify": "verifying", "probe": "probing"}
+_STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow", "waiting": "dim"}
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """One step as a person follows it.
+
+    Attributes:
+        step: Such as `gate sync-security` or `cohort 25`.
+        status: `waiting`, `running`, `probing`, `soaking`, or how it ended.
+        detail: What there is to say, changing as time passes.
+        seconds_left: Of a soak.
+    """
+
+    step: str
+    status: str
+    detail: str = ""
+    seconds_left: float | None = None
+
+
+def steps(record: Record, in_flight: list[InFlight], now: datetime) -> list[StepProgress]:
+    """Every step of a rollout in order, as it stands now."""
+    moving = {state.step: state for state in in_flight}
+    attempt = record.header.attempts[-1].attempt if record.header.attempts else 1
+    found = []
+    for gate in record.header.gates:
+        name = f"gate {gate.name}"
+        row = record.last_gate_row(gate.name)
+        if record.gates_were_skipped and row is None:
+            found.append(StepProgress(name, "skipped", "--skip-gates"))
+        else:
+            found.append(_step(name, row, moving.get(name), attempt, now))
+    for percent in record.header.cohorts:
+        name = f"cohort {percent}"
+        cohort = record.last_cohort_row(percent)
+        found.append(_step(name, cohort, moving.get(name), attempt, now))
+    return found + _rollback(record, moving.get("rollback"), attempt)
+
+
+def _rollback(record: Record, state: InFlight | None, attempt: int) -> list[StepProgress]:
+    """The rollback, once there is one: whoever stopped a rollout waits for it."""
+    if state is not None and state.attempt == attempt:
+        return [StepProgress("rollback", "restoring", "an interrupt leaves staging as it is")]
+    row = record.rollback_rows[-1] if record.rollback_rows else None
+    if row is None or row.attempt != attempt:
+        return []
+    return [StepProgress("rollback", row.status, row.detail or f"{row.live or row.wanted}")]
+
+
+def _step(
+    name: str, row: GateRow | CohortRow | None, state: InFlight | None, attempt: int, now: datetime
+) -> StepProgress:
+    if state is not None and state.attempt == attempt:
+        return _moving(name, state, now)
+    if row is None:
+        return StepProgress(name, "waiting")
+    detail = cohort_detail(row) if isinstance(row, CohortRow) else row.detail or ""
+    took = f"in {row.duration_seconds:.1f} s" if row.duration_seconds else ""
+    return StepProgress(name, row.status, ", ".join(part for part in (detail, took) if part))
+
+
+def _moving(name: str, state: InFlight, now: datetime) -> StepProgress:
+    if state.phase == "soak" and state.soak_ends_at:
+        ends_at = datetime.fromisoformat(state.soak_ends_at)
+        left = max((ends_at - now).total_seconds(), 0)
+        return StepProgress(name, "soaking", f"{clock_face(left)} left", left)
+    if state.phase in _DOING:
+        return StepProgress(name, _DOING[state.phase])
+    since = max((now - datetime.fromisoformat(state.started_at)).total_seconds(), 0)
+    return StepProgress(name, "running", f"for {clock_face(since)}")
+
+
+def clock_face(seconds: float) -> str:
+    """Seconds as `m:ss` or `h:mm:ss`."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    face = f"{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
+    return f"{hours}:{face}" if hours else face
+
+
+@contextmanager
+def shown(evidence: Evidence, out: TextIO) -> Iterator[None]:
+    """Show a rollout's progress while the body runs, from what its folder says."""
+    look = _looker(evidence)
+    if out.isatty():
+        with Live(
+            console=Console(file=out),
+            get_renderable=lambda: _table(look()),
+            refresh_per_second=1 / LOOK_UP_SECONDS,
+        ):
+            yield
+        return
+    stop = threading.Event()
+    lines = PlainLines(lambda line: print(line, file=out, flush=True))
+
+    def follow() -> None:
+        while not stop.wait(LOOK_UP_SECONDS):
+            lines.show(look())
+
+    follower = threading.Thread(target=follow, name="progress", daemon=True)
+    follower.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        follower.join()
+        lines.show(look())
+
+
+def _looker(evidence: Evidence) -> Callable[[], list[StepProgress]]:
+    def look() -> list[StepProgress]:
+        try:
+            record = evidence.record()
+        except NotARolloutError:
+            return []
+        return steps(record, list(evidence.all_in_flight()), datetime.now(UTC))
+
+    return look
+
+
+def _table(now: list[StepProgress]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("Step", "Status", "Detail"):
+        table.add_column(column, header_style="bold")
+    for step in now:
+        style = _STYLES.get(step.status, "cyan")
+        table.add_row(step.step, f"[{style}]{step.status}[/]", step.detail)
+    return table
+
+
+class PlainLines:
+    """Progress as lines: one when a step changes, and a reminder now and then during a soak."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        """Show nothing yet.
+
+        Args:
+            write: Takes each line.
+        """
+        self._write = write
+        self._said: dict[str, tuple[str, float]] = {}
+
+    def show(self, now: list[StepProgress]) -> None:
+        """Say what has changed."""
+        for step in now:
+            status, left = self._said.get(step.step, ("waiting", 0.0))
+            changed = step.status != status
+            remind = (
+                step.seconds_left is not None and left - step.seconds_left >= PLAIN_REMINDER_SECONDS
+            )
+            if changed or remind:
+                self._said[step.step] = (step.status, step.seconds_left or 0.0)
+                self._write(
+                    f"{step.step}: {step.status}{f', {step.detail}' if step.detail else ''}"
+                )

@@ -1,0 +1,1 @@
+"""What a cohort is judged by: one file a check."""

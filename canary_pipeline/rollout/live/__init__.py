@@ -1,0 +1,1 @@
+"""What is live in staging: seen, applied, rolled back, left behind."""
