@@ -1,6 +1,7 @@
 """Staging: the one environment that is rolled out to, as data."""
 
-from canary_pipeline.model.plan import Environment, Gate
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.plan import Gate
 
 STAGING = Environment(
     name="staging",
@@ -15,3 +16,14 @@ STAGING = Environment(
     default_soak_seconds=900,
     owners=("team:release-engineering",),
 )
+
+ENVIRONMENTS = {STAGING.name: STAGING}
+
+
+def environment_named(name: str) -> Environment:
+    """The environment of a name.
+
+    Raises:
+        KeyError: When there is none.
+    """
+    return ENVIRONMENTS[name]

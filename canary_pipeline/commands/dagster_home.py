@@ -1,8 +1,11 @@
 """Where the commands keep their Dagster instance, and with it the history of rollouts."""
 
 import os
+import tempfile
 from importlib import resources
 from pathlib import Path
+
+from canary_pipeline.commands.exits import BadInputError
 
 VARIABLE = "DAGSTER_HOME"
 
@@ -21,10 +24,16 @@ def use_home() -> Path:
     set-up of a new folder is not made for two.
 
     Raises:
-        OSError: When the folder cannot be made or written.
+        BadInputError: When the folder cannot be made or written.
     """
     home = Path(os.environ.get(VARIABLE) or default_home()).absolute()
-    home.mkdir(parents=True, exist_ok=True)
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        message = f"{VARIABLE} is {str(home)!r} ({error.strerror}); accepted: a folder to write to"
+        raise BadInputError(message) from None
     os.environ[VARIABLE] = str(home)
     from filelock import FileLock  # noqa: PLC0415 - keeps --help fast
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from canary_pipeline.commands.dagster_home import use_home
-from canary_pipeline.commands.exits import CommandError, Exit
+from canary_pipeline.commands.exits import NoDecisionError
 from canary_pipeline.environments import STAGING
 from canary_pipeline.local_staging.faults import FAULTS
 from canary_pipeline.local_staging.stand_in import APPLY_COMMAND, StandInError, local_staging
@@ -36,7 +36,7 @@ def stand_in_environment(fault: str | None = None) -> Iterator[Mapping[str, str]
         fault: How it misbehaves.
 
     Raises:
-        CommandError: When it does not start.
+        NoDecisionError: When it does not start.
     """
     with tempfile.TemporaryDirectory(prefix="local-staging-") as folder:
         try:
@@ -48,7 +48,7 @@ def stand_in_environment(fault: str | None = None) -> Iterator[Mapping[str, str]
                 os.environ[CLAIM_FOLDER_VARIABLE] = folder
                 yield staging.environment
         except StandInError as error:
-            raise CommandError(Exit.NO_DECISION, str(error)) from None
+            raise NoDecisionError(str(error)) from None
 
 
 def _given(names: Mapping[str, str]) -> dict[str, str]:

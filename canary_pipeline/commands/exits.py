@@ -1,6 +1,17 @@
-"""What the commands answer to whoever started them."""
+"""What the commands answer to whoever started them: every error and its exit code, in one place."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from typing import NoReturn
+
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.claim import ClaimUnusableError, EnvironmentTakenError
+from canary_pipeline.rollout.attempts import FolderTakenError, RolloutMismatchError
+from canary_pipeline.settings import SettingError
+from canary_pipeline.store.folder import NotARolloutError
 
 
 class Exit(IntEnum):
@@ -12,10 +23,49 @@ class Exit(IntEnum):
     NO_DECISION = 3
 
 
-class CommandError(Exception):
-    """A command ends here; the message is for a person."""
+class BadInputError(Exception):
+    """What was asked for cannot be done as it was said; nothing was written."""
 
-    def __init__(self, code: Exit, message: str) -> None:
-        """Say why, and with which exit code."""
-        super().__init__(message)
-        self.code = code
+
+class NoDecisionError(Exception):
+    """What was asked for could not be brought to a decision."""
+
+
+BAD_INPUT = (
+    BadInputError, SettingError, NotARolloutError, RolloutMismatchError, FolderTakenError,
+)  # fmt: skip
+"""What nothing was written for."""
+
+
+def exit_of(decision: Decision | None, *, stopped: bool = False, green: bool = True) -> Exit:
+    """The exit code of a rollout.
+
+    Args:
+        decision: What was decided; None where nothing was.
+        stopped: Whether it was stopped before its end.
+        green: Whether Dagster's run succeeded.
+    """
+    if decision is None or stopped or (decision.allowed and not green):
+        return Exit.NO_DECISION
+    return Exit.ALLOW if decision.allowed else Exit.BLOCK
+
+
+@contextmanager
+def answers() -> Iterator[None]:
+    """Turn what can go wrong into one line and an exit code."""
+    try:
+        yield
+    except BAD_INPUT as error:
+        _fail(Exit.BAD_INPUT, str(error))
+    except (NoDecisionError, EnvironmentTakenError, ClaimUnusableError) as error:
+        _fail(Exit.NO_DECISION, str(error))
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(Exit.NO_DECISION, f"{error.strerror or error}{where}")
+    except KeyboardInterrupt:
+        _fail(Exit.NO_DECISION, "interrupted")
+
+
+def _fail(code: Exit, message: str) -> NoReturn:
+    print(f"canary-rollout: {one_line(message)}", file=sys.stderr)
+    sys.exit(code)

@@ -11,11 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from canary_pipeline.commands.exits import CommandError, Exit
+from canary_pipeline.commands.exits import BadInputError
+from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
 from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.reports.progress import clock_face
-from canary_pipeline.rollout.attempts import OUTPUT_ROOT
+
+OUTPUT_ROOT = Path(STAGING.output_root)
 
 COLUMNS = ("started (UTC)", "decision", "duration", "reached", "what blocked", "folder")
 
@@ -33,7 +35,7 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         as_json: Whether the output is for tools.
 
     Raises:
-        CommandError: When the root cannot be listed, or the picture not be drawn there.
+        BadInputError: When the root cannot be listed, or the picture not be drawn there.
     """
     _check_picture(picture)
     found = _read(root, limit + 1)
@@ -80,8 +82,8 @@ def _draw(rollouts: Sequence[PastRollout], file: Path) -> None:
         raise _bad_input(f"--picture {file} cannot be written: {error.strerror}") from None
 
 
-def _bad_input(message: str) -> CommandError:
-    return CommandError(Exit.BAD_INPUT, one_line(message))
+def _bad_input(message: str) -> BadInputError:
+    return BadInputError(one_line(message))
 
 
 def print_table(rollouts: Sequence[PastRollout], out: TextIO) -> None:

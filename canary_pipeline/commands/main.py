@@ -3,22 +3,22 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import click
 
-from canary_pipeline.commands.exits import CommandError, Exit
+from canary_pipeline.accepted import SWITCH
+from canary_pipeline.commands.exits import answers
 from canary_pipeline.environments import STAGING
-from canary_pipeline.rollout.attempts import RolloutMismatchError, settled_plan
-from canary_pipeline.settings import LaunchConfig, SettingError, resolve, settings_table
-from canary_pipeline.store.folder import NotARolloutError
+from canary_pipeline.planning import LaunchConfig, resolve
+from canary_pipeline.settings import SettingError, settings_table
+from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
 
-PROBE_SETTINGS = (
-    "control_base_url", "auth_token", "runtime_metrics_url", "control_status_url",
-)  # fmt: skip
+SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_status_url")
 """What a rollout never writes down, and so must be told again when it goes on."""
+
+MENDABLE = ("repo_root", "gate_timeout_seconds")
 
 _Command = Callable[..., Any]
 
@@ -32,7 +32,10 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
                 continue
             variable = f"  [{setting.variable}]" if setting.variable else ""
             help_text = f"{setting.help}{variable}"
-            command = click.option(setting.flag, setting.name, help=help_text)(command)
+            switch = "true" if setting.kind is SWITCH else None
+            command = click.option(
+                setting.flag, setting.name, help=help_text, is_flag=bool(switch), flag_value=switch
+            )(command)
         return command
 
     return decorate
@@ -45,79 +48,75 @@ def main() -> None:
 
     Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` would have SIGINT ignored
+    # A shell's `&` would have SIGINT ignored, and a closed terminal would end us at once.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
 @main.command()
 @settings_flags()
-@click.option(
-    "--skip-gates", is_flag=True, help="Dry run: no gate runs, and the decision is block."
-)
-def run(skip_gates: bool, **flags: str | None) -> None:  # noqa: FBT001 - click passes by name
+def run(**flags: str | None) -> None:
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
-    with _answers():
-        launch = LaunchConfig(skip_gates=skip_gates)
+    with answers():
+        if not flags["auth_token"]:  # with one, the command is about to start itself again
+            for sentence in unknown_variables(STAGING, os.environ):
+                print(f"warning: {sentence}", file=sys.stderr)
+        settings = resolve(STAGING, os.environ, flags)
+        _adopt(flags)
+        from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE))
+
+
+@main.command()
+@click.argument("rollout", metavar="FOLDER|RUN_ID")
+@click.option("--superseded", is_flag=True, help="Go on although a newer rollout has begun.")
+@settings_flags(*SECRETS, *MENDABLE)
+def resume(rollout: str, superseded: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
+    """Go on with a rollout that was killed, aborted or blocked, where it stopped."""
+    with answers():
+        from canary_pipeline.commands import run as going  # noqa: PLC0415 - keeps --help fast
+
+        evidence = going.find_rollout(rollout)
+        launch = LaunchConfig(skip_gates=evidence.header().skip_gates)
         settings = resolve(STAGING, os.environ, flags, launch)
         _adopt(flags)
-        from canary_pipeline.commands.run import roll_out  # noqa: PLC0415 - keeps --help fast
-
-        sys.exit(roll_out(settings))
-
-
-@main.command()
-@click.argument("rollout", metavar="FOLDER|RUN_ID")
-@settings_flags(*PROBE_SETTINGS)
-def resume(rollout: str, **flags: str | None) -> None:
-    """Go on with a rollout that was killed, aborted or blocked, where it stopped."""
-    with _answers():
-        from canary_pipeline.commands import run as launching  # noqa: PLC0415 - keeps --help fast
-        from canary_pipeline.rollout.restoring import (  # noqa: PLC0415
-            recorded_settings,
-            refuse_another_apply_command,
-        )
-
-        evidence = launching.find_rollout(rollout)
-        refuse_another_apply_command(evidence.header(), STAGING, os.environ)
-        recorded = recorded_settings(evidence, STAGING)
-        settings = resolve(STAGING, {**os.environ, **recorded}, flags)
-        settled_plan(settings.plan, evidence.header())
-        _adopt(flags)
-        os.environ.update(recorded)
-        sys.exit(launching.go_on(evidence, STAGING))
+        code = going.go_on(evidence, settings, STAGING, going.ENGINE, superseded=superseded)
+        sys.exit(code)
 
 
 @main.command()
 @click.argument("rollout", metavar="FOLDER|RUN_ID")
-@settings_flags(*PROBE_SETTINGS)
-def rollback(rollout: str, **flags: str | None) -> None:
+@click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
+@settings_flags(*SECRETS, *MENDABLE)
+def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
     """Make live again what was live before a rollout that was killed, held or blocked."""
-    with _answers():
-        from canary_pipeline.commands import run as launching  # noqa: PLC0415 - keeps --help fast
+    with answers():
+        from canary_pipeline.commands.rollback import take_back  # noqa: PLC0415 - keeps --help fast
+        from canary_pipeline.commands.run import find_rollout  # noqa: PLC0415
 
-        evidence = launching.find_rollout(rollout)
+        evidence = find_rollout(rollout)
         evidence.header()
-        resolve(STAGING, os.environ, flags)
+        settings = resolve(STAGING, os.environ, flags, names=RESTORING)
         _adopt(flags)
-        sys.exit(launching.take_back(evidence, STAGING))
+        sys.exit(take_back(evidence, settings, STAGING, may_raise=may_raise))
 
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
-@settings_flags(*PROBE_SETTINGS)
+@settings_flags(*SECRETS)
 def status(rollout: str | None, **flags: str | None) -> None:
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Exit code 1 says that a rollout which is not at work any more has left a cohort live.
     """
-    with _answers():
-        from canary_pipeline.commands import run as launching  # noqa: PLC0415 - keeps --help fast
+    with answers():
+        from canary_pipeline.commands.run import find_rollout  # noqa: PLC0415 - keeps --help fast
         from canary_pipeline.commands.status import tell  # noqa: PLC0415
 
         _adopt(flags)
-        evidence = launching.find_rollout(rollout) if rollout else None
-        variables = {name: value for name, value in os.environ.items() if "_APPLY_" not in name}
-        sys.exit(tell(evidence, resolve(STAGING, variables)))
+        evidence = find_rollout(rollout) if rollout else None
+        sys.exit(tell(evidence, resolve(STAGING, os.environ, names=PROBING), STAGING))
 
 
 @main.command()
@@ -132,7 +131,7 @@ def demo(fault: str | None, **flags: str | None) -> None:
         for name, description in FAULTS.items():
             print(f"{name:18} {description}")
         return
-    with _answers():
+    with answers():
         if fault is not None and fault not in FAULTS:
             raise SettingError("--fault", repr(fault), ", ".join(FAULTS))
         resolve(STAGING, {}, flags)
@@ -140,16 +139,16 @@ def demo(fault: str | None, **flags: str | None) -> None:
         with demonstration.stand_in_environment(fault):
             _adopt(flags)
             settings = resolve(STAGING, os.environ, flags)
-            from canary_pipeline.commands.run import roll_out  # noqa: PLC0415 - keeps --help fast
+            from canary_pipeline.commands import run as rollout  # noqa: PLC0415
 
-            sys.exit(roll_out(settings, demonstration=True))
+            sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, demonstration=True))
 
 
 @main.command()
 @click.option("--port", default=3000, show_default=True, help="Where the UI is served.")
 def dev(port: int) -> None:
     """Open the Dagster UI with the stand-in behind it."""
-    with _answers():
+    with answers():
         from canary_pipeline.commands.demo import serve_ui  # noqa: PLC0415 - keeps --help fast
 
         sys.exit(serve_ui(port))
@@ -167,7 +166,7 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
 
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
     """
-    with _answers():
+    with answers():
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
         listing.tell(root, limit, picture, as_json=as_json)
@@ -204,23 +203,3 @@ def without_flag(arguments: Sequence[str], flag: str) -> list[str]:
         elif not argument.startswith(f"{flag}="):
             kept.append(argument)
     return kept
-
-
-@contextmanager
-def _answers() -> Iterator[None]:
-    """Turn what can go wrong into one line and an exit code."""
-    try:
-        yield
-    except SettingError as error:
-        _fail(Exit.BAD_INPUT, error)
-    except (NotARolloutError, RolloutMismatchError) as error:
-        _fail(Exit.BAD_INPUT, error)
-    except CommandError as error:
-        _fail(error.code, error)
-    except KeyboardInterrupt:
-        _fail(Exit.NO_DECISION, "interrupted")
-
-
-def _fail(code: Exit, message: object) -> NoReturn:
-    print(f"canary-rollout: {message}", file=sys.stderr)
-    sys.exit(code)

@@ -1,242 +1,199 @@
-"""Run a rollout's job from the command line, and answer with an exit code."""
+"""`canary-rollout run` and `resume`: a rollout, from here to its decision."""
 
-import os
 import shlex
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from canary_pipeline import forkserver
 from canary_pipeline.commands.dagster_home import use_home
-from canary_pipeline.commands.exits import CommandError, Exit
-from canary_pipeline.model.decision import decide
-from canary_pipeline.model.plan import Environment
-from canary_pipeline.outside.claim import Claim, EnvironmentTakenError
+from canary_pipeline.commands.exits import BadInputError, Exit, exit_of
+from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.stop import Signals
+from canary_pipeline.planning import Settings
+from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
-from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.restoring import restore, settle_stopped
-from canary_pipeline.settings import Settings
-from canary_pipeline.store.folder import SUMMARY, Evidence
+from canary_pipeline.reports.summary import remarks
+from canary_pipeline.rollout.attempts import recorded_plan
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import SUMMARY
 
-if TYPE_CHECKING:
-    import dagster as dg
+
+class Engine(Protocol):
+    """What runs the steps of a rollout."""
+
+    def prepare(self) -> None:
+        """Make sure that it can, before a folder is opened.
+
+        Raises:
+            BadInputError: When it cannot.
+        """
+        ...
+
+    def execute(
+        self, evidence: Evidence, settings: Settings, environment: Environment, signals: Signals
+    ) -> bool:
+        """Run every step of a rollout that is opened; returns whether that ended green."""
+        ...
 
 
-def roll_out(settings: Settings, *, demonstration: bool = False) -> Exit:
+class Dagster:
+    """Runs the steps as a run of Dagster's."""
+
+    def prepare(self) -> None:
+        """Make sure that there is an instance."""
+        use_home()
+
+    def execute(
+        self, evidence: Evidence, settings: Settings, environment: Environment, signals: Signals
+    ) -> bool:
+        """Execute the job in this process."""
+        from canary_pipeline.orchestration.command import Command  # noqa: PLC0415 - imports dagster
+        from canary_pipeline.orchestration.launch import execute  # noqa: PLC0415 - imports dagster
+
+        command = Command(evidence.folder, settings, signals)
+        return execute(evidence, environment, command, settings.parallel_gates)
+
+
+ENGINE: Engine = Dagster()
+
+
+def roll_out(
+    settings: Settings, environment: Environment, engine: Engine, *, demonstration: bool = False
+) -> Exit:
     """Start a new rollout and follow it to its decision.
 
     Args:
         settings: What to do.
+        environment: What is rolled out to.
+        engine: What runs the steps.
         demonstration: Whether to show the whole summary, of a staging that is gone afterwards.
-
-    Raises:
-        CommandError: When it cannot start.
     """
-    plan = settings.plan
-    with _holding(plan.environment):
-        evidence = _opened(settings)
+    engine.prepare()
+    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
+        evidence = opened(settings, environment, SystemClock())
         print(f"rollout folder: {evidence.folder}", flush=True)
-        code = _run_job(evidence, plan.environment, skip_gates=plan.skip_gates)
+        code = _followed(evidence, settings, environment, engine, signals)
     if demonstration:
         print(f"\n{evidence.read_text(SUMMARY) or ''}", end="")
-    elif code != Exit.ALLOW and not plan.skip_gates:
+    elif code != Exit.ALLOW and not settings.plan.skip_gates:
         print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     return code
 
 
-def _opened(settings: Settings) -> Evidence:
-    try:
-        return attempts.open_rollout(settings.plan, settings.output_dir, SystemClock())
-    except attempts.FolderTakenError as error:
-        raise CommandError(Exit.BAD_INPUT, f"--output-dir: {error}") from None
-    except OSError as error:
-        where = settings.output_dir or attempts.OUTPUT_ROOT.absolute()
-        message = f"the rollout's folder cannot be written: {error.strerror}: {where}"
-        raise CommandError(Exit.NO_DECISION, message) from None
-
-
-def go_on(evidence: Evidence, environment: Environment) -> Exit:
+def go_on(
+    evidence: Evidence,
+    settings: Settings,
+    environment: Environment,
+    engine: Engine,
+    *,
+    superseded: bool = False,
+) -> Exit:
     """Continue a rollout that was killed, aborted or blocked, and follow it to its decision.
 
-    Raises:
-        CommandError: When it cannot go on.
+    Args:
+        evidence: The rollout's folder.
+        settings: The settings at hand.
+        environment: What is rolled out to.
+        engine: What runs the steps.
+        superseded: Whether to go on although a newer rollout speaks for the environment.
     """
-    with _holding(environment):
-        header = evidence.header()
-        decided = attempts.written_decision(evidence)
-        if decided == "allow" and decide(evidence.verified_record()).allowed:
-            print("this rollout was decided before; nothing is left to do")
-            return _answer(evidence, aborted=False, succeeded=True)
+    recorded_plan(evidence.header(), settings)
+    engine.prepare()
+    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
+        if not superseded:
+            _refuse_superseded(evidence, environment)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        return _run_job(evidence, environment, skip_gates=header.skip_gates)
+        return _followed(evidence, settings, environment, engine, signals)
 
 
-def take_back(evidence: Evidence, environment: Environment) -> Exit:
-    """Restore what was live before a rollout, because somebody asks for it.
-
-    Raises:
-        CommandError: When it cannot be tried.
-    """
-    if evidence.header().live_before is None:
-        print("nothing of this rollout is live: there is nothing to roll back")
-        return Exit.ALLOW
-    with _holding(environment):
-        row = restore(evidence, environment, lambda line: print(line, flush=True))
-    if row.status != "passed":
-        print(rollback_words(evidence.record(), evidence.folder))
-    print(f"summary: {evidence.folder / SUMMARY}")
-    return Exit.ALLOW if row.status == "passed" else Exit.BLOCK
+def _refuse_superseded(evidence: Evidence, environment: Environment) -> None:
+    newer = Journal(environment.name).newer_than(evidence.folder)
+    if newer is not None:
+        message = (
+            f"{newer} is newer, and speaks for {environment.name}; --superseded goes on with "
+            f"{evidence.folder.name} all the same, and withdraws what that one has decided"
+        )
+        raise BadInputError(message)
 
 
-@contextmanager
-def _holding(environment: Environment) -> Iterator[None]:
-    holder = {"pid": str(os.getpid()), "started by": "canary-rollout"}
+def _followed(
+    evidence: Evidence,
+    settings: Settings,
+    environment: Environment,
+    engine: Engine,
+    signals: Signals,
+) -> Exit:
+    """Run the steps, see that there is a decision whatever happens, and tell it."""
+    before, green = len(evidence.header().attempts), False
     try:
-        with Claim(environment.name, holder):
-            yield
-    except EnvironmentTakenError as error:
-        raise CommandError(Exit.NO_DECISION, str(error)) from None
-    except PermissionError as error:
-        message = f"the environment cannot be claimed: {error.strerror}: {error.filename}"
-        raise CommandError(Exit.NO_DECISION, message) from None
-
-
-def _run_job(evidence: Evidence, environment: Environment, *, skip_gates: bool) -> Exit:
-    try:
-        return _answer(evidence, *_executed(evidence, environment, skip_gates=skip_gates))
-    except KeyboardInterrupt:
-        why = "interrupted outside its steps"
-        attempts.abandon(evidence, why, SystemClock())
-        _settle(evidence, environment, why)
-        return _answer(evidence, aborted=True, succeeded=False)
+        with shown(evidence, sys.stdout):
+            green = engine.execute(evidence, settings, environment, signals)
     except Exception as error:
         why = f"could not be run: {type(error).__name__}"
-        attempts.abandon(evidence, why, SystemClock())
-        _settle(evidence, environment, why)
+        _concluded(evidence, settings, signals, before, why)
         raise
+    decision = _concluded(evidence, settings, signals, before, "its steps did not begin")
+    last = evidence.header().last_attempt
+    return tell(evidence, decision, stopped=last is None or last.outcome == "aborted", green=green)
 
 
-def _settle(evidence: Evidence, environment: Environment, why: str) -> None:
-    run_ids = evidence.header().run_ids
-    settle_stopped(evidence, environment, run_ids[-1] if run_ids else "", why)
+def _concluded(
+    evidence: Evidence,
+    settings: Settings,
+    signals: Signals,
+    before: int,
+    why: str,
+) -> Decision:
+    """The decision of the attempt that has just been made, reached here if no step has."""
+    header = evidence.header()
+    last = header.last_attempt
+    if last is not None and len(header.attempts) > before and last.outcome is not None:
+        return decide(evidence.verified_record())
+    begun = last is not None and last.outcome is None
+    run_id = last.run_id if last is not None and begun else "none"
+    context = enter_rollout(settings, evidence, run_id, "canary-rollout")
+    signals.obey()
+    stopped = signals.stop.why
+    return conclude(context, "aborted" if stopped else "crashed", stopped or why)
 
 
-def _executed(
-    evidence: Evidence, environment: Environment, *, skip_gates: bool
-) -> tuple[bool, bool]:
-    """Execute the job; return whether it was aborted, and whether its run succeeded."""
-    os.environ[attempts.FOLDER_VARIABLE] = str(evidence.folder)
-    with _quiet():
-        return _executed_quietly(evidence, environment, skip_gates=skip_gates)
-
-
-def _executed_quietly(
-    evidence: Evidence, environment: Environment, *, skip_gates: bool
-) -> tuple[bool, bool]:
-    forkserver.start_early()
-    use_home()
-    import dagster as dg  # noqa: PLC0415 - while the forkserver imports it too
-
-    from canary_pipeline.orchestration.runs import ROLLOUT_TAG  # noqa: PLC0415
-    from canary_pipeline.reports.progress import shown  # noqa: PLC0415
-
-    job = dg.build_reconstructable_job(
-        "canary_pipeline.commands.run",
-        "job_definition",
-        reconstructable_args=(environment.job_name,),
-    )
-    with dg.DagsterInstance.get() as instance, shown(evidence, sys.stdout):
-        result = dg.execute_job(
-            job,
-            instance,
-            run_config=_run_config(skip_gates=skip_gates),
-            tags={ROLLOUT_TAG: str(evidence.folder)},
-        )
-    ours = [item for item in evidence.header().attempts if item.run_id == result.run_id]
-    aborted = not ours or ours[-1].outcome == "aborted"
-    return aborted, result.success
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what Dagster's processes print on stderr to themselves, unless something breaks.
-
-    Everything in it is in Dagster's event log too; a terminal is for the progress.
-    """
-    with tempfile.TemporaryFile() as kept:
-        stderr = os.dup(sys.stderr.fileno())
-        os.dup2(kept.fileno(), sys.stderr.fileno())
-        try:
-            yield
-        except Exception:
-            kept.seek(0)
-            os.write(stderr, kept.read())
-            raise
-        finally:
-            os.dup2(stderr, sys.stderr.fileno())
-            os.close(stderr)
-
-
-def _run_config(*, skip_gates: bool) -> dict[str, object]:
-    return {
-        "resources": {"rollout": {"config": {"skip_gates": skip_gates}}},
-        # The terminal belongs to the progress; the log book is in Dagster.
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-    }
-
-
-def job_definition(name: str) -> "dg.JobDefinition":
-    """The job of that name, as processes that run its steps find it."""
-    from canary_pipeline.definitions import defs  # noqa: PLC0415 - the commands set it up first
-
-    return defs.resolve_job_def(name)
-
-
-def _answer(evidence: Evidence, aborted: bool, succeeded: bool) -> Exit:  # noqa: FBT001
+def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) -> Exit:
     """Print the decision, its reasons and where it is written; return the exit code."""
-    decided = attempts.written_decision(evidence)
-    if decided is None:
-        print(f"no decision was written; evidence so far: {evidence.folder}")
-        return Exit.NO_DECISION
     record = evidence.verified_record()
     for warning in record.warnings:
         print(f"warning: {warning.step}: {warning.message}")
-    for reason in decide(record).reasons:
+    for reason in decision.reasons:
         print(f"blocks: {reason.text} (evidence: {evidence.folder / reason.evidence})")
-    told = rollback_words(record, evidence.folder)
-    if told and decided == "block":
-        print(f"rollback: {told}")
+    restored = rollback_words(record, evidence.folder)
+    if restored and not decision.allowed:
+        print(f"rollback: {restored}")
     print(f"summary: {evidence.folder / SUMMARY}")
-    print(f"Decision: {decided}", flush=True)
-    if aborted:
-        return Exit.NO_DECISION
-    if decided == "allow":
-        return Exit.ALLOW if succeeded else Exit.NO_DECISION
-    return Exit.BLOCK
+    for remark in remarks(record):
+        print(remark.replace("**", ""))
+    print(f"Decision: {decision.word}", flush=True)
+    return exit_of(decision, stopped=stopped, green=green)
 
 
 def find_rollout(name: str) -> Evidence:
     """The rollout of a folder or a Dagster run id.
 
     Raises:
-        CommandError: When there is none.
+        BadInputError: When there is none.
     """
     folder = Path(name).absolute()
     if folder.is_dir():
         return Evidence(folder)
     use_home()
-    import dagster as dg  # noqa: PLC0415 - not needed for a folder
+    from canary_pipeline.orchestration.launch import rollout_of_run  # noqa: PLC0415 - imports dagster
 
-    from canary_pipeline.orchestration.runs import ROLLOUT_TAG  # noqa: PLC0415
-
-    with dg.DagsterInstance.get() as instance:
-        run = instance.get_run_by_id(name)
-    tag = run.tags.get(ROLLOUT_TAG) if run else None
-    if tag is None:
+    evidence = rollout_of_run(name)
+    if evidence is None:
         message = f"{name!r} is neither a rollout's folder nor the run id of one"
-        raise CommandError(Exit.BAD_INPUT, message)
-    return Evidence(Path(tag))
+        raise BadInputError(message)
+    return evidence

@@ -1,12 +1,9 @@
 """The variables that make each cohort live, and `canary-env-sequence.txt`, which lists them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from canary_pipeline.model.plan import variable_prefix
+from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.rows import Routing
-
-ROLLBACK_ENV_FILE = "rollback.env"
-"""Among a rollout's env files, the one that holds what was live before it."""
 
 
 def cohort_routing(percent: int) -> Routing:
@@ -33,26 +30,17 @@ def variables_of(routing: Routing) -> dict[str, str]:
     }
 
 
-def env_file_variable(environment: str) -> str:
-    """The variable that tells a command of a file with just the variables to make live.
-
-    Args:
-        environment: Such as `staging`.
-    """
-    return f"{variable_prefix(environment)}_ENV_FILE"
-
-
 def env_file_text(variables: Mapping[str, str]) -> str:
     """Variables as the lines of an env file."""
     return "".join(f"{name}={value}\n" for name, value in variables.items())
 
 
-def env_sequence_text(cohorts: Sequence[int], soak_seconds: int) -> str:
+def env_sequence_text(plan: Plan) -> str:
     """A block of variables for each cohort, in order."""
     return "".join(
         f"# Cohort {percent}%\n"
         f"{env_file_text(variables_of(cohort_routing(percent)))}"
-        f"OA_STAGING_CANARY_COHORT_SOAK_SECONDS={soak_seconds}\n"
+        f"{plan.variable_prefix}_COHORT_SOAK_SECONDS={plan.soak_seconds}\n"
         "\n"
-        for percent in cohorts
+        for percent in plan.cohorts
     )

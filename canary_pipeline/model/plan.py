@@ -1,16 +1,25 @@
-"""The validated plan of one rollout: what will run, in which order, and for how long."""
+"""The validated plan of one rollout, recorded in `rollout.json` as it is and read back as it is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 SnapshotKind = Literal["runtime_metrics", "control_status"]
 SNAPSHOT_KINDS: tuple[SnapshotKind, ...] = ("runtime_metrics", "control_status")
 
 HIGHEST_PERCENT = 100
+
+Percent = Annotated[int, Field(ge=1, le=HIGHEST_PERCENT)]
+OnBlock = Literal["rollback", "hold"]
+
+
+class Recorded(BaseModel):
+    """Something that is written down; unknown keys are a newer version's."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 @dataclass(frozen=True)
@@ -25,129 +34,104 @@ class Gate:
     name: str
     command: str
 
-    @property
-    def log_file(self) -> str:
-        """The gate's log, relative to the rollout's folder."""
-        return f"logs/gate-{self.name}.log"
 
-
-def variable_prefix(environment: str) -> str:
-    """What the names of an environment's own variables begin with, such as `OA_STAGING_CANARY`."""
-    return f"OA_{environment.upper()}_CANARY"
-
-
-@dataclass(frozen=True)
-class Environment:
-    """What a rollout promotes through. A second environment is a second value of this class.
+class Plan(Recorded):
+    """Everything that one rollout does, decided before it starts. Holds no secret.
 
     Attributes:
-        name: A short lower-case word such as `staging`; job, assets and folders carry it.
-        title: The heading of the summary that people promote on.
-        gates: The checks that must pass before the first cohort.
-        default_cohorts: The percents of users, in order, that a rollout goes through.
-        default_soak_seconds: How long a cohort whose probe passed is left alone.
-        owners: Who is asked about its rollouts: a mail address, or `team:` and a name.
-    """
-
-    name: str
-    title: str
-    gates: tuple[Gate, ...]
-    default_cohorts: tuple[int, ...]
-    default_soak_seconds: int
-    owners: tuple[str, ...] = ()
-
-    @property
-    def job_name(self) -> str:
-        """The name of the Dagster job, such as `staging_canary_rollout`."""
-        return f"{self.name}_canary_rollout"
-
-    @property
-    def variable_prefix(self) -> str:
-        """What the names of its own environment variables begin with: `OA_STAGING_CANARY`."""
-        return variable_prefix(self.name)
-
-    @property
-    def asset_group(self) -> str:
-        """The group and key prefix of the assets, such as `staging_canary`."""
-        return f"{self.name}_canary"
-
-
-@dataclass(frozen=True)
-class Endpoints:
-    """Where a rollout asks. Each may be missing; none is ever launch config.
-
-    Attributes:
-        control_base_url: The control service, below which the probe's path lies.
-        runtime_metrics_url: What the `runtime_metrics` snapshots read.
-        control_status_url: What the `control_status` snapshots read.
-    """
-
-    control_base_url: str | None = None
-    runtime_metrics_url: str | None = None
-    control_status_url: str | None = None
-
-    def snapshot_url(self, kind: SnapshotKind) -> str | None:
-        """The URL that snapshots of this kind read, or None where none is configured."""
-        return self.runtime_metrics_url if kind == "runtime_metrics" else self.control_status_url
-
-
-OnBlock = Literal["rollback", "hold"]
-
-
-@dataclass(frozen=True)
-class Changes:
-    """How a rollout makes its cohorts live, where it does more than ask.
-
-    Attributes:
-        apply_command: The shell command that makes a cohort's variables live, run in the checkout.
-        rollback_command: The one that makes live again what was live before.
+        environment: The name of what is rolled out to.
+        title: The heading of its summary.
+        cohorts: Percents of users, strictly increasing.
+        declared_cohorts: The sequence that these were chosen from; empty where unknown.
+        soak_seconds: Seconds to wait after each probe that passed.
+        declared_soak_seconds: The soak without what the launch chose; None where unknown.
+        skip_gates: A dry run: no gate runs, and the decision is `block`.
+        gates: The gates that must pass.
+        gate_groups: Names of gates that run one after another; all others run side by side.
+        missing_for_probe: The settings whose absence makes every probe a skip; empty when live.
+        control_base_url: The control service, without user info and query values; the same for
+            the two URLs that snapshots read.
+        repo_root: The checkout in which the gates run.
+        gate_timeout_seconds: A gate that takes longer has failed.
+        http_timeout_seconds: A probe or a snapshot that takes longer has failed.
+        apply_command: What makes a cohort's variables live, run in the checkout; None where the
+            rollout only asks.
+        rollback_command: What makes live again what was live before.
         on_block: What becomes of a cohort that is live when the rollout blocks.
         verify_timeout_seconds: How long staging may take to show what was applied.
+        limits: What the numbers of staging must keep to while a cohort soaks.
+        watch_seconds: How often staging is looked at meanwhile.
+        stop_grace_seconds: How long a command that is stopped may take to end by itself; None for
+            what fits the command.
+        thread_id: The thread that a probe asks for; `{percent}` is the cohort. `cohort_key` alike.
+        variable_stem: What the names of the environment's variables begin with.
     """
 
-    apply_command: str
-    rollback_command: str
-    on_block: OnBlock
-    verify_timeout_seconds: int
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything that one rollout does, decided before it starts.
-
-    Attributes:
-        environment: What is rolled out to.
-        cohorts: Percents of users, strictly increasing.
-        soak_seconds: Seconds to wait after each probe that passed.
-        skip_gates: A dry run: no gate runs, and the decision is `block`.
-        endpoints: Where probes and snapshots ask.
-        missing_for_probe: The settings whose absence makes every probe a skip; empty when live.
-        repo_root: The checkout in which the gates run.
-        gate_timeout_seconds: After this long a gate is stopped and has failed.
-        http_timeout_seconds: The whole time that a probe or a snapshot may take.
-        changes: How cohorts are made live; None where that is somebody else's work.
-    """
-
-    environment: Environment
-    cohorts: tuple[int, ...]
+    environment: str
+    title: str
+    cohorts: tuple[Percent, ...]
+    declared_cohorts: tuple[Percent, ...] = ()
     soak_seconds: int
+    declared_soak_seconds: int | None = None
     skip_gates: bool
-    endpoints: Endpoints
+    gates: tuple[Gate, ...]
+    gate_groups: tuple[tuple[str, ...], ...] = ()
     missing_for_probe: tuple[str, ...]
-    repo_root: Path
+    control_base_url: str | None
+    runtime_metrics_url: str | None
+    control_status_url: str | None
     gate_timeout_seconds: int
     http_timeout_seconds: int
-    changes: Changes | None = None
-
-    @property
-    def gates(self) -> tuple[Gate, ...]:
-        """The gates that must pass."""
-        return self.environment.gates
+    repo_root: str
+    apply_command: str | None = None
+    rollback_command: str | None = None
+    on_block: OnBlock | None = None
+    verify_timeout_seconds: int | None = None
+    limits: tuple[str, ...] = ()
+    watch_seconds: int = 15
+    stop_grace_seconds: int | None = None
+    thread_id: str = "staging-canary-thread-{percent}"
+    cohort_key: str = "user:staging-canary-{percent}"
+    variable_stem: str = "OA_STAGING"
 
     @property
     def probes_are_live(self) -> bool:
         """Whether cohorts are probed, or skipped for missing configuration."""
         return not self.missing_for_probe
+
+    @property
+    def changes_staging(self) -> bool:
+        """Whether the rollout makes its cohorts live itself."""
+        return self.apply_command is not None
+
+    @property
+    def variable_prefix(self) -> str:
+        """What the names of the environment's canary variables begin with."""
+        return f"{self.variable_stem}_CANARY"
+
+    def probe_payload(self, percent: int) -> dict[str, str]:
+        """What a cohort's probe sends."""
+        return {
+            "thread_id": self.thread_id.format(percent=percent),
+            "cohort_key": self.cohort_key.format(percent=percent),
+        }
+
+    def shows(self, kind: SnapshotKind) -> bool:
+        """Whether snapshots of this kind are taken."""
+        return bool(getattr(self, f"{kind}_url"))
+
+    @property
+    def reduced(self) -> str | None:
+        """How this rollout is less than what was declared, in words; None where it is not."""
+        said = []
+        if self.declared_cohorts and self.cohorts != self.declared_cohorts:
+            chosen, declared = (
+                ",".join(map(str, found)) for found in (self.cohorts, self.declared_cohorts)
+            )
+            said.append(f"cohort {chosen} of {declared}")
+        if self.soak_seconds < (self.declared_soak_seconds or 0):
+            said.append(f"soak {self.soak_seconds} of {self.declared_soak_seconds}")
+        return ", ".join(said) or None
 
 
 def parse_cohorts(text: str) -> tuple[int, ...]:
@@ -179,19 +163,3 @@ def check_cohorts(percents: Sequence[int]) -> tuple[int, ...]:
     if not percents or not in_range or not increasing:
         raise ValueError(percents)
     return tuple(percents)
-
-
-def origin(url: str) -> tuple[str, str, int]:
-    """The scheme, host and port of a URL: what decides whether a token may be sent there."""
-    parts = urlsplit(url)
-    default_port = 443 if parts.scheme == "https" else 80
-    return parts.scheme, parts.hostname or "", parts.port or default_port
-
-
-def shown_url(url: str) -> str:
-    """A URL as people and files may see it: without user info, query values and fragment."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = f":{parts.port}" if parts.port else ""
-    query = "?…" if parts.query else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}{query}"

@@ -1,8 +1,11 @@
-"""What gates, cohorts and attempts leave behind: the rows of a rollout's evidence."""
+"""What gates, cohorts and rollbacks leave behind: the rows of a rollout's evidence."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from canary_pipeline.model.plan import Percent
 
 Status = Literal["passed", "failed", "skipped"]
 
@@ -15,16 +18,40 @@ ALL_GATES = "all"
 
 SKIPPED_BY_FLAG = "--skip-gates"
 
-Percent = Annotated[int, Field(ge=1, le=100)]
-
+HELD = "held"
+"""The `reason` of a rollback that was not made since the cohort is held on purpose."""
 
 AttemptNumber = Annotated[int, Field(ge=1)]
 
 
+@dataclass(frozen=True)
+class FileRef:
+    """A file that a row names.
+
+    Attributes:
+        name: Relative to the rollout's folder.
+        sha256: Its digest in hexadecimal as it was when the row was written.
+    """
+
+    name: str
+    sha256: str
+
+
 class Row(BaseModel):
-    """A row that is read as strictly as it was written; unknown keys are a newer version's."""
+    """A row that is read as strictly as it was written; unknown keys are a newer version's.
+
+    A field that ends in `_file` names a file, and one of the same name that ends in `_sha256` holds
+    its digest: whatever rows name is checked without a list of it.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    def files(self) -> list[FileRef]:
+        """Every file that the row names and holds the digest of."""
+        fields = type(self).model_fields
+        stems = [name.removesuffix("_file") for name in fields if name.endswith("_file")]
+        pairs = [(getattr(self, f"{stem}_file"), getattr(self, f"{stem}_sha256")) for stem in stems]
+        return [FileRef(name, digest) for name, digest in pairs if name and digest]
 
     def to_json_object(self) -> dict[str, Any]:
         """The row as it is written: `reason` is absent where nothing needs one."""
@@ -48,6 +75,9 @@ class GateRow(Row):
         exit_code: None where the command did not exit by itself.
         duration_seconds: Wall time by a monotonic clock.
         log_file: Relative to the rollout's folder.
+        commit: The checkout's commit before the gate; None where it is not under version control.
+        commit_after: The one after it, where that is another.
+        dirty: Whether the checkout had uncommitted changes before or after the gate.
     """
 
     gate: str
@@ -61,13 +91,16 @@ class GateRow(Row):
     duration_seconds: float = 0.0
     log_file: str | None = None
     log_sha256: str | None = None
+    commit: str | None = None
+    commit_after: str | None = None
+    dirty: bool | None = None
     attempt: AttemptNumber
     run_id: str
 
     @classmethod
     def optional_keys(cls) -> frozenset[str]:
         """The keys that are left out when there is nothing to say."""
-        return frozenset({"reason", "detail"})
+        return frozenset({"reason", "detail", "commit_after"})
 
 
 class Routing(BaseModel):
@@ -96,9 +129,12 @@ class LiveRouting(Routing):
 
     Attributes:
         seen_at: When it said so.
+        forced: What sends everybody past the canary, such as `force_control_service`; None where
+            nothing does.
     """
 
     seen_at: str
+    forced: str | None = None
 
 
 class CohortRow(Row):
@@ -113,11 +149,13 @@ class CohortRow(Row):
         response_file: Relative to the rollout's folder; None where no body came.
         probe_seconds: How long the probe took, by a monotonic clock; None where none was sent.
         soak_seconds: The soak that was planned; 0 where nothing soaked.
+        soaked_seconds: How long it soaked by a monotonic clock; None in rows of an older version.
         duration_seconds: From the cohort's start to its end, by a monotonic clock.
         driver: Who the control service says would serve the probed thread.
         apply_seconds: How long the apply command took.
         live: What was live when the cohort was probed, where the rollout made it so.
         live_after_soak: The same at the end of the soak.
+        health_file: The looks at staging while the cohort soaked, relative to the folder.
     """
 
     cohort_percent: Percent
@@ -133,6 +171,7 @@ class CohortRow(Row):
     soak_started_at: str | None = None
     soak_ended_at: str | None = None
     soak_seconds: float = 0.0
+    soaked_seconds: float | None = None
     duration_seconds: float = 0.0
     driver: str | None = None
     routing_reason: str | None = None
@@ -142,6 +181,8 @@ class CohortRow(Row):
     apply_log_sha256: str | None = None
     live: LiveRouting | None = None
     live_after_soak: LiveRouting | None = None
+    health_file: str | None = None
+    health_sha256: str | None = None
     attempt: AttemptNumber
     run_id: str
 
@@ -152,7 +193,8 @@ class CohortRow(Row):
             {
                 "reason", "missing", "response_sha256", "driver", "routing_reason",
                 "probe_seconds", "apply_exit_code", "apply_seconds", "apply_log_file",
-                "apply_log_sha256", "live", "live_after_soak",
+                "apply_log_sha256", "live", "live_after_soak", "soaked_seconds",
+                "health_file", "health_sha256",
             }
         )  # fmt: skip
 
@@ -161,8 +203,8 @@ class RollbackRow(Row):
     """How an attempt to restore staging ended.
 
     Attributes:
-        status: `skipped` where the cohort is held on purpose.
-        reason: `held`, `rollback_failed`, `rollback_stopped`, `percent_not_live` or
+        status: `skipped` where the cohort is held on purpose, or somebody has set less since.
+        reason: `held`, `not_raised`, `rollback_failed`, `rollback_stopped`, `percent_not_live` or
             `shadow_not_live`.
         detail: The reason as a sentence.
         cause: Why staging was to be restored.
@@ -202,108 +244,3 @@ class RolloutWarning(BaseModel):
     at: str
     attempt: int
     run_id: str
-
-
-AttemptOutcome = Literal["finished", "aborted", "crashed"]
-
-
-class Attempt(BaseModel):
-    """One run that worked on a rollout.
-
-    Attributes:
-        gates_to_run: The gates that this attempt runs; others passed before.
-        outcome: None while the attempt is under way, and for ever if it was killed.
-        detail: What ended it, where it did not finish.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    attempt: int
-    run_id: str
-    launched_by: str
-    started_at: str
-    gates_to_run: list[str]
-    ended_at: str | None = None
-    outcome: AttemptOutcome | None = None
-    detail: str | None = None
-
-
-class PlannedGate(BaseModel):
-    """A gate as the rollout's header records it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    name: str
-    command: str
-
-
-class Header(BaseModel):
-    """`rollout.json`: what this rollout was. Holds no secret.
-
-    Attributes:
-        missing_for_probe: The settings whose absence made probes skip; empty when live.
-        commit: The commit of the checkout, or None where it is not under version control.
-        dirty: Whether the checkout had uncommitted changes.
-        versions: By component.
-        sealed: By file of rows, the last link of its hash chain when the last attempt ended.
-        apply_command: What makes a cohort live, or None where the rollout only asks.
-        live_before: What was live before the first cohort was applied; None before that, and
-            again once it is restored.
-        applied_percent: The cohort that was applied last, as far as `live_before` is set.
-        restoring: Whether a rollback has begun since: what was applied may not be live any more.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    environment: str
-    title: str
-    started_at: str
-    cohorts: list[Percent]
-    soak_seconds: int
-    skip_gates: bool
-    gates: list[PlannedGate]
-    missing_for_probe: list[str]
-    control_base_url: str | None
-    runtime_metrics_url: str | None
-    control_status_url: str | None
-    gate_timeout_seconds: int
-    http_timeout_seconds: int
-    repo_root: str
-    commit: str | None
-    dirty: bool | None
-    versions: dict[str, str]
-    apply_command: str | None = None
-    rollback_command: str | None = None
-    on_block: str | None = None
-    verify_timeout_seconds: int | None = None
-    live_before: LiveRouting | None = None
-    applied_percent: Percent | None = None
-    restoring: bool = False
-    attempts: list[Attempt] = []
-    sealed: dict[str, str] = {}
-
-    @property
-    def run_ids(self) -> list[str]:
-        """The Dagster runs that worked on this rollout, oldest first."""
-        return [attempt.run_id for attempt in self.attempts]
-
-
-class InFlight(BaseModel):
-    """What a step that has begun and not ended leaves for whoever looks, or comes after it.
-
-    Attributes:
-        step: Such as `gate spacetime-chaos` or `cohort 25`.
-        phase: Such as `running`, `apply`, `verify`, `probe`, `soak`.
-        probe: The cohort's row so far, once its probe has passed.
-        soak_ends_at: The wall-clock deadline of the soak.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    step: str
-    phase: str
-    started_at: str
-    attempt: int
-    run_id: str
-    probe: CohortRow | None = None
-    soak_ends_at: str | None = None

@@ -5,22 +5,21 @@ from collections.abc import Iterator
 import dagster as dg
 from dagster import Nothing
 
-from canary_pipeline.model.decision import cohort_detail, cohort_is_clear
+from canary_pipeline.model.decision import cohort_is_clear
 from canary_pipeline.model.plan import SNAPSHOT_KINDS, SnapshotKind
-from canary_pipeline.model.rows import LiveRouting
-from canary_pipeline.orchestration.evidence_metadata import (
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.wording import cohort_detail
+from canary_pipeline.orchestration.pages import (
     check_metadata,
     file_metadata,
     files_metadata,
     table,
 )
-from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.step import Step, enter
-from canary_pipeline.rollout.checks.snapshot import take_snapshots
-from canary_pipeline.rollout.cohort import Cohort
-from canary_pipeline.rollout.cohorts import run_cohort
-from canary_pipeline.rollout.live.rollback import settle
-from canary_pipeline.store.folder import COHORT_RESULTS, Record, snapshot_name
+from canary_pipeline.orchestration.rollout import Rollout, op_name
+from canary_pipeline.orchestration.step_op import step_op
+from canary_pipeline.orchestration.work import enter
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.store.layout import COHORT_RESULTS, snapshot
 
 _SNAPSHOT_DESCRIPTIONS: dict[SnapshotKind, str] = {
     "runtime_metrics": "`runtime_metrics_*.json`: the runtime's sync metrics before and after.",
@@ -36,8 +35,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         asset=key,
         description="Every cohort's last row is `passed`, or skipped for missing probe config.",
     )
-    cohorts = [_cohort_op(rollout, percent) for percent in rollout.cohorts]
-    rollback = _rollback_op(rollout)
+    steps = [*_cohort_ops(rollout), *_rollback_ops(rollout)]
     close = _close_op(rollout, check)
     outs = {
         "cohort_results": dg.AssetOut(
@@ -58,7 +56,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         )
 
     @dg.graph_multi_asset(
-        name=f"{rollout.environment.name}_cohorts",
+        name=f"{op_name(rollout.environment.name)}_cohorts",
         group_name=rollout.environment.asset_group,
         ins={"gate_results": dg.AssetIn(rollout.asset_key("gate_results"), dagster_type=Nothing)},
         outs=outs,
@@ -66,10 +64,8 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
     )
     def cohorts_graph(gate_results):  # type: ignore[no-untyped-def] # called with graph handles
         previous = gate_results
-        for percent, cohort in zip(rollout.cohorts, cohorts, strict=True):
-            previous = cohort.alias(f"cohort_{percent}")(previous)
-        if rollout.changes_staging:
-            previous = rollback.alias("rollback")(previous)
+        for name, op in steps:
+            previous = op.alias(name)(previous)
         outputs = close(previous)
         names = (*outs, check.get_python_identifier())
         return {name: getattr(outputs, name) for name in names}
@@ -77,63 +73,27 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
     return cohorts_graph
 
 
-def _cohort_op(rollout: Rollout, percent: int) -> dg.OpDefinition:
-    @dg.op(
-        name=f"{rollout.environment.name}_cohort_{percent}",
-        description=f"Probes the control service for {percent} % of users, then soaks.",
-        ins={"previous": dg.In(Nothing)},
-        out=dg.Out(Nothing),
-        required_resource_keys={"rollout"},
-        tags={"canary/cohort": str(percent), "kind": "http"},
-    )
-    def cohort(context: dg.OpExecutionContext) -> None:
-        step = enter(context, rollout)
-        if percent not in step.plan.cohorts:
-            context.log.info("cohort %s: not part of this rollout", percent)
-            return
-        row = run_cohort(Cohort(percent, step.plan, step.control_plane, step.around))
-        if row.live is not None and row.run_id == context.run_id:
-            _observe(context, rollout, row.live_after_soak or row.live)
-
-    return cohort
+def _cohort_ops(rollout: Rollout) -> Iterator[tuple[str, dg.OpDefinition]]:
+    """An op a cohort, by its name in the graph."""
+    for percent, step in zip(rollout.cohorts, rollout.steps.cohorts, strict=True):
+        name = f"{op_name(rollout.environment.name)}_cohort_{percent}"
+        description = f"Probes the control service for {percent} % of users, then soaks."
+        tags = {"canary/cohort": str(percent), "kind": "http"}
+        yield op_name(step.name), step_op(rollout, step, name, description, **tags)
 
 
-def _observe(context: dg.OpExecutionContext, rollout: Rollout, live: LiveRouting) -> None:
-    """Note which percents are live, as numbers that Dagster plots over time."""
-    metadata: dict[str, int] = {
-        "live_user_percent": live.user_percent,
-        "live_autopilot_percent": live.autopilot_percent,
-    }
-    context.log_event(
-        dg.AssetObservation(rollout.asset_key("control_status"), str(live), metadata=metadata)
-    )
-
-
-def _rollback_op(rollout: Rollout) -> dg.OpDefinition:
-    @dg.op(
-        name=f"{rollout.environment.name}_rollback",
-        description="Restores what was live before the first cohort, if the rollout blocks.",
-        ins={"last_cohort": dg.In(Nothing)},
-        out=dg.Out(Nothing),
-        required_resource_keys={"rollout"},
-        tags={"kind": "shell"},
-    )
-    def rollback(context: dg.OpExecutionContext) -> None:
-        step = enter(context, rollout)
-        row = settle(step.plan, step.control_plane, step.around, "the rollout blocks")
-        if row is None:
-            context.log.info("rollback: nothing to roll back")
-        elif row.live is not None:
-            _observe(context, rollout, row.live)
-
-    return rollback
+def _rollback_ops(rollout: Rollout) -> Iterator[tuple[str, dg.OpDefinition]]:
+    for step in rollout.steps.restoring:
+        name = f"{op_name(rollout.environment.name)}_rollback"
+        description = "Restores what was live before the first cohort, if the rollout blocks."
+        yield op_name(step.name), step_op(rollout, step, name, description, kind="shell")
 
 
 def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
     outs = {name: dg.Out(Nothing) for name in ("cohort_results", *SNAPSHOT_KINDS)}
 
     @dg.op(
-        name=f"{rollout.environment.name}_cohort_results",
+        name=f"{op_name(rollout.environment.name)}_cohort_results",
         description="Takes the last snapshots and says whether every cohort passed.",
         ins={"last_cohort": dg.In(Nothing)},
         out={**outs, check.get_python_identifier(): dg.Out(Nothing)},
@@ -142,61 +102,59 @@ def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
     def cohort_results(
         context: dg.OpExecutionContext,
     ) -> Iterator[dg.Output[None] | dg.AssetCheckResult]:
-        step = enter(context, rollout)
-        take_snapshots(step.control_plane, step.around, "after")
-        record = step.evidence.record()
-        yield dg.Output(None, "cohort_results", metadata=_results_metadata(step, record))
+        entered = enter(context, rollout)
+        rollout.steps.closing.run(entered)
+        record = entered.evidence.record()
+        yield dg.Output(None, "cohort_results", metadata=_results_metadata(entered, record))
         for kind in SNAPSHOT_KINDS:
-            yield dg.Output(None, kind, metadata=_snapshot_metadata(step, kind))
+            yield dg.Output(None, kind, metadata=_snapshot_metadata(entered, kind))
         yield dg.AssetCheckResult(
             asset_key=check.asset_key,
             check_name=check.name,
             passed=all(cohort_is_clear(record, percent) for percent in record.header.cohorts),
             description=_verdict(record),
-            metadata=check_metadata(step.evidence, COHORT_RESULTS),
+            metadata=check_metadata(entered.evidence, COHORT_RESULTS),
         )
 
     return cohort_results
 
 
-def _results_metadata(step: Step, record: Record) -> dict[str, dg.MetadataValue]:
+def _results_metadata(entered: Context, record: Record) -> dict[str, dg.MetadataValue]:
     from canary_pipeline.reports.tables import cohort_table  # noqa: PLC0415 - imports pandas
 
-    rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
-    failures = sum(row is not None and row.status == "failed" for row in rows)
+    rows = [row for _, row in record.cohorts if row is not None]
     latencies = {
         f"probe_seconds/{row.cohort_percent}": dg.MetadataValue.float(row.probe_seconds)
         for row in rows
-        if row is not None and row.probe_seconds is not None
+        if row.probe_seconds is not None
     }
     return {
         "cohorts": table(cohort_table(record)),
-        "failures": dg.MetadataValue.int(failures),
+        "failures": dg.MetadataValue.int(sum(row.status == "failed" for row in rows)),
         **latencies,
-        **file_metadata(step.evidence, COHORT_RESULTS),
+        **file_metadata(entered.evidence, COHORT_RESULTS),
     }
 
 
-def _snapshot_metadata(step: Step, kind: SnapshotKind) -> dict[str, dg.MetadataValue]:
+def _snapshot_metadata(entered: Context, kind: SnapshotKind) -> dict[str, dg.MetadataValue]:
     from canary_pipeline.reports.tables import snapshot_deltas  # noqa: PLC0415 - imports pandas
 
-    if step.plan.endpoints.snapshot_url(kind) is None:
+    plan, evidence = entered.plan, entered.evidence
+    if not plan.shows(kind):
         return {"snapshots": dg.MetadataValue.text("none: its URL is not configured")}
-    spans = [f"{side}_{percent}" for percent in step.plan.cohorts for side in ("before", "after")]
-    names = [snapshot_name(kind, moment) for moment in ("before", *spans, "after")]
-    kept = [name for name in names if step.evidence.exists(name)]
-    deltas = snapshot_deltas(step.evidence, kind, step.plan.cohorts)
+    spans = [f"{side}_{percent}" for percent in plan.cohorts for side in ("before", "after")]
+    names = [snapshot(kind, moment) for moment in ("before", *spans, "after")]
+    kept = [name for name in names if evidence.exists(name)]
     return {
-        "changes": table(deltas),
+        "changes": table(snapshot_deltas(evidence, kind, plan.cohorts)),
         "snapshots": dg.MetadataValue.int(len(kept)),
-        **files_metadata(step.evidence, kept),
+        **files_metadata(evidence, kept),
     }
 
 
 def _verdict(record: Record) -> str:
-    said = []
-    for percent in record.header.cohorts:
-        row = record.last_cohort_row(percent)
-        words = "has no result" if row is None else f"{row.status} ({cohort_detail(row)})"
-        said.append(f"{percent} % {words}")
+    said = [
+        f"{percent} % {'has no result' if row is None else f'{row.status} ({cohort_detail(row)})'}"
+        for percent, row in record.cohorts
+    ]
     return ", ".join(said) + "."

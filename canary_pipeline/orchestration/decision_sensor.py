@@ -1,10 +1,10 @@
 """The sensor that tells people of every decision, whoever launched the rollout."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
     DECISION_TAG,
@@ -12,9 +12,8 @@ from canary_pipeline.orchestration.runs import (
     NOTICE_TAG,
     rollout_of,
 )
-from canary_pipeline.outside.clock import rfc3339
 from canary_pipeline.reports.notice import NoticeNotSentError, notice_of, send
-from canary_pipeline.settings import SettingError
+from canary_pipeline.settings import SettingError, SettingValues, settings_table
 
 OLDEST = timedelta(days=1)
 """A decision that could not be told for this long is no news any more."""
@@ -27,7 +26,7 @@ ENDED = (
 )  # fmt: skip
 
 
-def decision_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.SensorDefinition:
+def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinition:
     """The sensor; it is on where a receiver is configured when the code location loads.
 
     A notice that does not arrive is sent again at the next tick, and the failed tick says so. It
@@ -35,10 +34,10 @@ def decision_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.Sensor
 
     Args:
         rollout: What the definitions are built from.
-        variables: The environment variables.
+        values: The settings, as the code location loads.
     """
-    prefix = rollout.environment.variable_prefix
-    url = variables.get(f"{prefix}_NOTIFY_URL", "")
+    variable = f"{settings_table(rollout.environment)['notify_url'].variable}"
+    url = values.notify_url
     status = dg.DefaultSensorStatus.RUNNING if url else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
@@ -46,21 +45,21 @@ def decision_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.Sensor
         minimum_interval_seconds=10,
         default_status=status,
         description=(
-            f"Tells the receiver that `{prefix}_NOTIFY_URL` names of every decision, with its "
-            "reasons and a link."
+            f"Tells the receiver that `{variable}` names of every decision, with its reasons and "
+            "a link."
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        if not url:
-            return dg.SkipReason(f"{prefix}_NOTIFY_URL is not set: nobody to tell")
+        if url is None:
+            return dg.SkipReason(f"{variable} is not set: nobody to tell")
         if context.cursor is None:
             context.update_cursor(rfc3339(datetime.now(UTC)))
             return dg.SkipReason("decisions from now on are told")
         since = max(datetime.fromisoformat(context.cursor), datetime.now(UTC) - OLDEST)
         told = 0
         for run in _ended(context.instance, rollout.environment.name, since)[:MOST_AT_ONCE]:
-            link = _link(variables.get(f"{prefix}_UI_URL", ""), run)
-            told += _tell(context.instance, run, f"{prefix}_NOTIFY_URL", url, link)
+            link = _link(values.ui_url, run)
+            told += _tell(context.instance, run, variable, url, link)
         return dg.SkipReason(f"{told} decisions told" if told else "no new decision")
 
     return sensor
@@ -92,6 +91,6 @@ def _tell(
     return 1
 
 
-def _link(ui_url: str, run: dg.DagsterRun) -> str | None:
+def _link(ui_url: str | None, run: dg.DagsterRun) -> str | None:
     """The run in the Dagster UI, where it is said at which URL people reach that."""
     return f"{ui_url.rstrip('/')}/runs/{run.run_id}" if ui_url else None

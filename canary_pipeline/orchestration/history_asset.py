@@ -1,13 +1,13 @@
 """The asset that tabulates past rollouts, made anew after each."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from canary_pipeline.orchestration.evidence_metadata import image, table
+from canary_pipeline.orchestration.pages import image, table
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.history import PastRollout, past_rollouts
-from canary_pipeline.rollout.attempts import OUTPUT_ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,12 +23,13 @@ def history_name(rollout: Rollout) -> str:
 
 def history_asset(rollout: Rollout) -> dg.AssetsDefinition:
     """The asset `<environment>_canary_history`; it reads evidence folders and is in no rollout."""
+    root = Path(rollout.environment.output_root)
 
     @dg.asset(
         name=history_name(rollout),
         group_name=history_name(rollout),
         description=(
-            f"Past rollouts below `{OUTPUT_ROOT}/`: decision, duration, what blocked, and how "
+            f"Past rollouts below `{root}/`: decision, duration, what blocked, and how "
             "that changed over time."
         ),
         deps=[rollout.asset_key("summary")],
@@ -37,7 +38,7 @@ def history_asset(rollout: Rollout) -> dg.AssetsDefinition:
         owners=rollout.owners,
     )
     def history() -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
-        found = past_rollouts(OUTPUT_ROOT, MOST_SHOWN) if OUTPUT_ROOT.is_dir() else []
+        found = past_rollouts(root, MOST_SHOWN) if root.is_dir() else []
         return dg.MaterializeResult(metadata=_metadata(found))
 
     return history

@@ -1,18 +1,16 @@
 """The sensor that tells of a dead rollout which has left a cohort live in staging."""
 
-from collections.abc import Mapping
-
 import dagster as dg
 
 from canary_pipeline.model.decision import Reason
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.notice import Notice, send
-from canary_pipeline.rollout.attempts import OUTPUT_ROOT
 from canary_pipeline.rollout.live.leftover import HELD_ON_PURPOSE, LeftLive, left_live
-from canary_pipeline.store.folder import HEADER, SUMMARY
+from canary_pipeline.settings import SettingValues
+from canary_pipeline.store.layout import HEADER, SUMMARY
 
 
-def left_live_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.SensorDefinition:
+def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinition:
     """The sensor; it is on where rollouts make their cohorts live.
 
     The receiver of the decisions is told once; from then on ticks fail, which Dagster shows in
@@ -20,9 +18,9 @@ def left_live_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.Senso
 
     Args:
         rollout: What the definitions are built from.
-        variables: The environment variables.
+        values: The settings, as the code location loads.
     """
-    url = variables.get(f"{rollout.environment.variable_prefix}_NOTIFY_URL", "")
+    url = values.notify_url
 
     @dg.sensor(
         name=f"{rollout.environment.asset_group}_left_live_sensor",
@@ -36,7 +34,7 @@ def left_live_sensor(rollout: Rollout, variables: Mapping[str, str]) -> dg.Senso
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        left = left_live(OUTPUT_ROOT, rollout.environment.name)
+        left = left_live(rollout.environment)
         if left is None:
             context.update_cursor("")
             return dg.SkipReason("nothing is left live")

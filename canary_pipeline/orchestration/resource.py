@@ -9,7 +9,8 @@ import dagster as dg
 from pydantic import PrivateAttr
 
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.settings import LaunchConfig, SettingError, check_launch
+from canary_pipeline.planning import LaunchConfig, check_launch
+from canary_pipeline.settings import SettingError
 
 
 class RolloutResource(dg.ConfigurableResource):  # type: ignore[type-arg] # dagster's own idiom

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import dagster as dg
 
-from canary_pipeline.model.plan import Environment
+from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.cohort_assets import cohort_assets
 from canary_pipeline.orchestration.decision_sensor import decision_sensor
 from canary_pipeline.orchestration.executor import rollout_executor
@@ -17,12 +17,8 @@ from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedule
 from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
-from canary_pipeline.settings import (
-    declared_changes,
-    declared_cohorts,
-    declared_parallel_gates,
-    declared_soak_seconds,
-)
+from canary_pipeline.settings import SettingValues
+from canary_pipeline.sources import declared
 
 
 def rollout_definitions(environment: Environment, variables: Mapping[str, str]) -> dg.Definitions:
@@ -35,9 +31,15 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     Raises:
         SettingError: When a variable that shapes the definitions is not accepted.
     """
+    values = declared(environment, variables)
+    return definitions_of(declared_rollout(environment, values), values)
+
+
+def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
+    """The same, of a rollout whose shape is known."""
     # A job's owners are beta in Dagster; a warning at each load helps nobody.
     warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
-    rollout = declared_rollout(environment, variables)
+    environment = rollout.environment
     executor = rollout_executor(rollout)
     job = dg.define_asset_job(
         environment.job_name,
@@ -56,10 +58,10 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
             history_asset(rollout),
         ],
         jobs=[job],
-        schedules=[rollout_schedule(rollout, variables)],
+        schedules=[rollout_schedule(rollout, values)],
         sensors=[
-            decision_sensor(rollout, variables),
-            left_live_sensor(rollout, variables),
+            decision_sensor(rollout, values),
+            left_live_sensor(rollout, values),
             history_sensor(rollout),
         ],
         resources={"rollout": rollout_resource(rollout)},
@@ -67,18 +69,16 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     )
 
 
-def declared_rollout(environment: Environment, variables: Mapping[str, str]) -> Rollout:
-    """What the environment variables say of the definitions' shape.
-
-    Raises:
-        SettingError: When one of them is not accepted.
-    """
+def declared_rollout(environment: Environment, values: SettingValues) -> Rollout:
+    """What the settings say of the definitions' shape."""
+    every_gate = max(len(environment.gates), 1)
     return Rollout(
         environment,
-        declared_cohorts(environment, variables),
-        declared_soak_seconds(environment, variables),
-        declared_parallel_gates(environment, variables),
-        declared_changes(environment, variables),
+        values.cohorts,
+        values.soak_seconds,
+        parallel_gates=min(values.max_parallel_gates or every_gate, every_gate),
+        changes_staging=values.apply_command is not None,
+        gate_groups=values.gate_groups,
     )
 
 

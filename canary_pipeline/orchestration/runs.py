@@ -1,21 +1,17 @@
-"""Which rollout a Dagster run works on, and who launched it."""
+"""Which rollout a Dagster run works on, who launched it, and what Dagster is told of it."""
 
 import getpass
 import os
-from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
 
-from canary_pipeline.model.decision import Decision, decide
-from canary_pipeline.model.plan import Environment
-from canary_pipeline.model.rows import AttemptOutcome
-from canary_pipeline.orchestration.decision_page import report_decision
-from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.attempts import FOLDER_VARIABLE
-from canary_pipeline.rollout.restoring import settle_stopped
-from canary_pipeline.store.folder import SUMMARY, Evidence, NotARolloutError
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.orchestration.command import commanded
+from canary_pipeline.orchestration.pages import report_decision
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 
 ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"
@@ -27,81 +23,100 @@ NOTICE_TAG = "canary/notice-sent"
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
     """The rollout that a run works on, or None where it has none yet.
 
-    The run's tag only says where to look: tags can be written by whoever launches a run, so the
-    folder itself must know the run, or the run that this one goes on from. A re-execution of
-    all steps is a new rollout.
+    A run's tag only says where to look: tags are copied to re-executions, and can be written by
+    whoever launches a run, so the folder itself must know the run. A re-execution of some steps
+    goes on with what its parents worked on, up to the first run of all steps; one of all steps is
+    new.
     """
-    commanded = os.environ.get(FOLDER_VARIABLE)
-    if commanded:
-        return Evidence(Path(commanded))
-    current = instance.get_run_by_id(run.run_id) or run
-    tag = current.tags.get(ROLLOUT_TAG)
+    command = commanded()
+    if command is not None and command.folder is not None:
+        return Evidence(command.folder)
+    current: dg.DagsterRun | None = instance.get_run_by_id(run.run_id) or run
+    while current is not None:
+        found = worked_on(current)
+        if found is not None or current.step_keys_to_execute is None:
+            return found
+        parent = current.parent_run_id
+        current = instance.get_run_by_id(parent) if parent else None
+    return None
+
+
+def worked_on(run: dg.DagsterRun) -> Evidence | None:
+    """The rollout whose folder knows this very run, or None."""
+    tag = run.tags.get(ROLLOUT_TAG)
     if not tag:
         return None
     evidence = Evidence(Path(tag))
     try:
-        known = evidence.header().run_ids
+        return evidence if run.run_id in evidence.header().run_ids else None
     except NotARolloutError:
         return None
-    goes_on = run.step_keys_to_execute is not None and run.root_run_id in known
-    return evidence if run.run_id in known or goes_on else None
 
 
-def conclude(
-    environment: Environment,
+def claim_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Unsay what a run has inherited from the run it re-executes, and say who launched it."""
+    tags = {LAUNCHED_BY_TAG: launched_by(run), DECISION_TAG: "none"}
+    instance.add_run_tags(run.run_id, tags)
+
+
+def tag_rollout(instance: dg.DagsterInstance, run_id: str, evidence: Evidence) -> None:
+    """Let people and later runs find the rollout by its run; only once the folder knows the run."""
+    tags = {ROLLOUT_TAG: str(evidence.folder), ENVIRONMENT_TAG: evidence.header().environment}
+    instance.add_run_tags(run_id, tags)
+
+
+def tell_decision(
     instance: dg.DagsterInstance,
-    run: dg.DagsterRun,
-    outcome: AttemptOutcome,
-    detail: str,
+    run_id: str,
+    rollout: Rollout,
+    evidence: Evidence,
+    decision: Decision,
     *,
-    say: Callable[[str], None],
-) -> str | None:
-    """See to everything that the steps of a run that ends have not seen to.
-
-    The decision is written first, because a rollback may take minutes.
+    on_page: bool,
+) -> None:
+    """Tell Dagster of a decision that no step has told it; its storage may be out of reach.
 
     Args:
-        environment: What is rolled out to.
         instance: Where the run is recorded.
-        run: The run that ends.
-        outcome: What to record if its summary step was not reached.
-        detail: What ended it, free of secrets.
-        say: Takes lines for the log book.
-
-    Returns:
-        What is decided, or None where the run has no rollout or no decision.
+        run_id: The run.
+        rollout: What the definitions were built from.
+        evidence: The rollout's folder.
+        decision: What was decided.
+        on_page: Whether the page of `summary` is to show it.
     """
-    evidence = rollout_of(instance, run)
-    if evidence is None:
+    with suppress(Exception):
+        instance.add_run_tags(run_id, {DECISION_TAG: decision.word})
+        if on_page:
+            report_decision(instance, rollout.environment, evidence, decision)
+
+
+def is_over(instance: dg.DagsterInstance, run_id: str) -> str | None:
+    """Why a run is over for Dagster although it is under way, or None; its storage may be away."""
+    try:
+        run = instance.get_run_by_id(run_id)
+    except Exception:  # noqa: BLE001 - what cannot be asked is no reason to stop
         return None
-    ours = [attempt for attempt in evidence.header().attempts if attempt.run_id == run.run_id]
-    decided: Decision | None = None
-    if ours and (ours[-1].outcome is None or outcome == "aborted"):
-        where = _where(evidence)
-        decided = attempts.end(evidence, run.run_id, outcome, f"{detail}{where}", SystemClock())
-        report_decision(instance, environment, evidence, decided)
-    decision = attempts.written_decision(evidence)
-    instance.add_run_tags(run.run_id, {DECISION_TAG: decision or "none"})
-    if ours and settle_stopped(evidence, environment, run.run_id, detail, say) is not None:
-        report_decision(instance, environment, evidence, decide(evidence.verified_record()))
-    if decision != "allow":
-        # Dagster's own last words on a red run are a stack trace; these are the reader's.
-        say(f"decision: {decision or 'none'}; {evidence.folder / SUMMARY}")
-    return decision
+    if run is None:
+        return "its run was deleted in Dagster"
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        return "terminated through Dagster"
+    return f"its run is {run.status.value} in Dagster" if run.is_finished else None
 
 
-def _where(evidence: Evidence) -> str:
-    steps = [f"{state.step} ({state.phase})" for state in evidence.all_in_flight()]
-    return f", at {', '.join(steps)}" if steps else ", between two steps"
+def by_whom(instance: dg.DagsterInstance, run_id: str, why: str) -> str:
+    """Why a run was stopped, Dagster's own word first: it sends signals too."""
+    return is_over(instance, run_id) or why
 
 
 def launched_by(run: dg.DagsterRun) -> str:
     """Who or what launched a run, in words that hold nothing private."""
     user = _user()
+    if commanded() is not None:
+        return f"canary-rollout, {user}"
+    if run.parent_run_id:
+        return f"re-execution, {user}"
     if "dagster/schedule_name" in run.tags:
         return f"schedule {run.tags['dagster/schedule_name']}"
-    if os.environ.get(FOLDER_VARIABLE):
-        return f"canary-rollout, {user}"
     if run.tags.get("dagster/from_ui") == "true":
         return f"Dagster UI, served by {user}"
     return f"Dagster, {user}"

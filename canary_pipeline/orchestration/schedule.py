@@ -1,62 +1,45 @@
 """The schedule of a rollout: off until someone switches it on, and patient with a rollout."""
 
-from collections.abc import Mapping
-from zoneinfo import ZoneInfo
-
 import dagster as dg
 
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.settings import SettingError
-
-DEFAULT_CRON = "0 6 * * 1-5"
-DEFAULT_TIMEZONE = "UTC"
+from canary_pipeline.settings import SettingValues, settings_table
 
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
 
-def rollout_schedule(rollout: Rollout, variables: Mapping[str, str]) -> dg.ScheduleDefinition:
-    """The schedule; its times come from the environment when the code location loads.
+def rollout_schedule(rollout: Rollout, values: SettingValues) -> dg.ScheduleDefinition:
+    """The schedule; its times are settings.
 
     Args:
         rollout: What the definitions are built from.
-        variables: The environment variables.
+        values: The settings, as the code location loads.
 
     Raises:
-        SettingError: When cron or time zone is not accepted.
+        SettingError: When Dagster does not accept the times.
     """
-    prefix = rollout.environment.variable_prefix
-    cron = variables.get(f"{prefix}_CRON") or DEFAULT_CRON
-    timezone = variables.get(f"{prefix}_TIMEZONE") or DEFAULT_TIMEZONE
-    _require_timezone(f"{prefix}_TIMEZONE", timezone)
+    cron = settings_table(rollout.environment)["cron"]
     try:
-        return _schedule(rollout, prefix, cron, timezone)
+        return _schedule(rollout, values)
     except dg.DagsterInvalidDefinitionError:
-        accepted = f"a cron schedule such as '{DEFAULT_CRON}'"
-        raise SettingError(f"{prefix}_CRON", repr(cron), accepted) from None
+        raise cron.refused(f"{cron.variable}", values.cron) from None
 
 
-def _require_timezone(variable: str, timezone: str) -> None:
-    try:
-        ZoneInfo(timezone)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, the name of a folder
-        raise SettingError(variable, repr(timezone), _A_TIMEZONE) from None
+def _schedule(rollout: Rollout, values: SettingValues) -> dg.ScheduleDefinition:
+    table = settings_table(rollout.environment)
 
-
-_A_TIMEZONE = "a time zone's name such as 'Europe/Berlin'"
-
-
-def _schedule(rollout: Rollout, prefix: str, cron: str, timezone: str) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=f"{rollout.environment.job_name}_schedule",
         job_name=rollout.environment.job_name,
-        cron_schedule=cron,
-        execution_timezone=timezone,
+        cron_schedule=values.cron,
+        execution_timezone=values.timezone,
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
             f"Rolls out to {rollout.environment.name} at a set time; skips a time at which a "
-            f"rollout is under way. Times: `{prefix}_CRON`, `{prefix}_TIMEZONE`."
+            f"rollout is under way. Times: `{table['cron'].variable}`, "
+            f"`{table['timezone'].variable}`."
         ),
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

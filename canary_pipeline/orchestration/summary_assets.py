@@ -2,18 +2,20 @@
 
 import dagster as dg
 
-from canary_pipeline.orchestration.decision_page import GO_NO_GO, decision_metadata, verdict
-from canary_pipeline.orchestration.evidence_metadata import (
+from canary_pipeline.orchestration.pages import (
+    GO_NO_GO,
     check_metadata,
+    decision_metadata,
     file_metadata,
     image,
+    verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import DECISION_TAG
-from canary_pipeline.orchestration.step import Step, enter
-from canary_pipeline.rollout.attempts import draw_timeline, end
-from canary_pipeline.rollout.checks.snapshot import take_snapshots
-from canary_pipeline.store.folder import ENV_SEQUENCE, SUMMARY
+from canary_pipeline.orchestration.work import enter
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY, TIMELINE
 
 
 def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
@@ -28,14 +30,14 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
         owners=rollout.owners,
     )
     def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
-        step = enter(context.op_execution_context, rollout, opens=True)
-        context.log.info("rollout folder: %s", step.evidence.folder)
-        take_snapshots(step.control_plane, step.around, "before")
-        text = step.evidence.read_text(ENV_SEQUENCE) or ""
+        entered = enter(context.op_execution_context, rollout, opens=True)
+        context.log.info("rollout folder: %s", entered.evidence.folder)
+        rollout.steps.opening.run(entered)
+        text = entered.evidence.read_text(ENV_SEQUENCE) or ""
         return dg.MaterializeResult(
             metadata={
                 "variables": dg.MetadataValue.md(f"```sh\n{text.strip()}\n```"),
-                **file_metadata(step.evidence, ENV_SEQUENCE),
+                **file_metadata(entered.evidence, ENV_SEQUENCE),
             }
         )
 
@@ -67,20 +69,23 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         owners=rollout.owners,
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
-        step = enter(context.op_execution_context, rollout)
-        decision = end(step.evidence, context.run.run_id, "finished", None, step.around.clock)
+        entered = enter(context.op_execution_context, rollout)
+        decision = conclude(entered, "finished")
         context.instance.add_run_tags(context.run.run_id, {DECISION_TAG: decision.word})
         for reason in decision.reasons:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
-        context.log.info("decision: %s; %s", decision.word, step.evidence.folder / SUMMARY)
+        context.log.info("decision: %s; %s", decision.word, entered.evidence.folder / SUMMARY)
         return dg.MaterializeResult(
-            metadata={**decision_metadata(step.evidence, decision), **_picture(context, step)},
+            metadata={
+                **decision_metadata(entered.evidence, decision),
+                **_picture(context, entered),
+            },
             check_results=[
                 dg.AssetCheckResult(
                     check_name=GO_NO_GO,
                     passed=decision.allowed,
                     description=verdict(decision),
-                    metadata=check_metadata(step.evidence, SUMMARY),
+                    metadata=check_metadata(entered.evidence, SUMMARY),
                 )
             ],
         )
@@ -88,9 +93,14 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     return summary
 
 
-def _picture(context: dg.AssetExecutionContext, step: Step) -> dict[str, dg.MetadataValue]:
+def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
-        return {"timeline": image(draw_timeline(step.evidence, step.around.clock))}
+        from canary_pipeline.reports.pictures.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+
+        evidence = entered.evidence
+        picture = timeline(evidence.verified_record(), entered.clock.now())
+        evidence.write_bytes(TIMELINE, picture)
     except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
         context.log.warning("the timeline could not be drawn: %s", type(error).__name__)
         return {}
+    return {"timeline": image(picture)}

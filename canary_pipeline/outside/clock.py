@@ -35,8 +35,3 @@ class SystemClock:
     def sleep(self, seconds: float) -> None:
         """Wait for that many seconds."""
         time.sleep(seconds)
-
-
-def rfc3339(moment: datetime) -> str:
-    """A UTC moment as RFC 3339 with milliseconds, such as `2026-02-25T08:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

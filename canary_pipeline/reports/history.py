@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from canary_pipeline.model.decision import decide
-from canary_pipeline.model.rows import AttemptOutcome, Header
+from canary_pipeline.model.moment import moment_of, rfc3339
+from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
-from canary_pipeline.outside.clock import rfc3339
-from canary_pipeline.rollout.attempts import written_decision
-from canary_pipeline.store.folder import (
-    SUMMARY,
-    Evidence,
-    NotARolloutError,
-    Record,
-    rollout_folders,
-)
+from canary_pipeline.reports.decided import written_decision
+from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.layout import SUMMARY
 
 Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
 
@@ -42,7 +37,7 @@ class PastRollout:
         environment: Such as `staging`.
         started_at: When it was opened.
         ended_at: When its last attempt ended; None while one is under way, or was killed.
-        duration_seconds: From `started_at` to `ended_at`, with whatever passed between attempts.
+        duration_seconds: What its attempts took together.
         decision: What the last line of `SUMMARY.md` says, or None where nothing is decided. An
             `allow` counts only while the rows agree and the last attempt finished: otherwise
             somebody changed a file since, or went on with the rollout, and nothing is decided.
@@ -146,32 +141,17 @@ def read_rollout(evidence: Evidence) -> PastRollout:
         environment=header.environment,
         started_at=started_at,
         ended_at=ended_at,
-        duration_seconds=_seconds_between(started_at, ended_at),
+        duration_seconds=header.duration_seconds,
         decision=counted,
         what_blocked=_in_short(reasons),
         attempts=len(header.attempts),
         outcome=outcome,
         gate_seconds=_gate_seconds(record),
-        probe_failures=_cohorts_that(record, "failed"),
+        probe_failures=len(_cohorts_that(record, "failed")),
         cohorts=tuple(header.cohorts),
-        highest_passed=_highest_passed(record),
+        highest_passed=max(_cohorts_that(record, "passed"), default=None),
         launched_by=header.attempts[0].launched_by if header.attempts else "",
     )
-
-
-def moment_of(text: str | None) -> datetime | None:
-    """A moment that a file tells, in UTC; None where there is none or it is not one."""
-    try:
-        found = datetime.fromisoformat(text or "")
-        return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None
-
-
-def _seconds_between(start: datetime | None, end: datetime | None) -> float | None:
-    if start is None or end is None:
-        return None
-    return max(round((end - start).total_seconds(), 3), 0.0)
 
 
 def _outcome(header: Header) -> Outcome:
@@ -216,20 +196,12 @@ def _cut(text: str) -> str:
 
 
 def _gate_seconds(record: Record) -> tuple[tuple[str, float], ...]:
-    rows = [record.last_gate_row(gate.name) for gate in record.header.gates]
     return tuple(
         (row.gate, row.duration_seconds)
-        for row in rows
+        for _, row in record.gates
         if row is not None and row.status != "skipped" and math.isfinite(row.duration_seconds)
     )
 
 
-def _cohorts_that(record: Record, status: str) -> int:
-    rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
-    return sum(row is not None and row.status == status for row in rows)
-
-
-def _highest_passed(record: Record) -> int | None:
-    rows = [record.last_cohort_row(percent) for percent in record.header.cohorts]
-    passed = [row.cohort_percent for row in rows if row is not None and row.status == "passed"]
-    return max(passed, default=None)
+def _cohorts_that(record: Record, status: str) -> list[int]:
+    return [percent for percent, row in record.cohorts if row is not None and row.status == status]

@@ -5,8 +5,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from canary_pipeline.model.decision import Reason, decide
-from canary_pipeline.rollout.attempts import written_decision
-from canary_pipeline.store.folder import SUMMARY, Evidence
+from canary_pipeline.reports.decided import written_decision
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.layout import SUMMARY
 
 NO_DECISION = "no decision"
 

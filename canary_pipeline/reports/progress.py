@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from canary_pipeline.model.decision import cohort_detail
-from canary_pipeline.model.rows import CohortRow, GateRow, InFlight
-from canary_pipeline.store.folder import Evidence, NotARolloutError, Record
+from canary_pipeline.model.record import InFlight, Record
+from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.model.wording import cohort_detail
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 
 LOOK_UP_SECONDS = 0.25
 PLAIN_REMINDER_SECONDS = 60
@@ -45,16 +46,14 @@ def steps(record: Record, in_flight: list[InFlight], now: datetime) -> list[Step
     moving = {state.step: state for state in in_flight}
     attempt = record.header.attempts[-1].attempt if record.header.attempts else 1
     found = []
-    for gate in record.header.gates:
+    for gate, row in record.gates:
         name = f"gate {gate.name}"
-        row = record.last_gate_row(gate.name)
         if record.gates_were_skipped and row is None:
             found.append(StepProgress(name, "skipped", "--skip-gates"))
         else:
             found.append(_step(name, row, moving.get(name), attempt, now))
-    for percent in record.header.cohorts:
+    for percent, cohort in record.cohorts:
         name = f"cohort {percent}"
-        cohort = record.last_cohort_row(percent)
         found.append(_step(name, cohort, moving.get(name), attempt, now))
     return found + _rollback(record, moving.get("rollback"), attempt)
 
@@ -63,7 +62,7 @@ def _rollback(record: Record, state: InFlight | None, attempt: int) -> list[Step
     """The rollback, once there is one: whoever stopped a rollout waits for it."""
     if state is not None and state.attempt == attempt:
         return [StepProgress("rollback", "restoring", "an interrupt leaves staging as it is")]
-    row = record.rollback_rows[-1] if record.rollback_rows else None
+    row = record.last_rollback
     if row is None or row.attempt != attempt:
         return []
     return [StepProgress("rollback", row.status, row.detail or f"{row.live or row.wanted}")]

@@ -3,13 +3,10 @@
 import shlex
 from pathlib import Path
 
-from canary_pipeline.model.env_sequence import (
-    ROLLBACK_ENV_FILE,
-    env_file_variable,
-    variables_of,
-)
-from canary_pipeline.model.rows import RollbackRow
-from canary_pipeline.store.folder import ENV_FILES, Record
+from canary_pipeline.model.env_sequence import variables_of
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.rows import HELD, RollbackRow
+from canary_pipeline.store.layout import ROLLBACK_ENV
 
 
 def rollback_words(record: Record, folder: Path) -> str | None:
@@ -22,11 +19,13 @@ def rollback_words(record: Record, folder: Path) -> str | None:
     header = record.header
     if header.apply_command is None:
         return None
-    last = record.rollback_rows[-1] if record.rollback_rows else None
+    last = record.last_rollback
     if last is not None and last.status == "failed":
         return _failed(last, record, folder)
     if header.live_before is not None:
         return _still_live(last, record, folder)
+    if last is not None and last.status == "skipped":
+        return f"**NOT RESTORED**: {last.detail}."
     if last is not None:
         return f"Restored: {last.live} (because {last.cause}; evidence: `{last.log_file}`)."
     return "Nothing was applied."
@@ -42,7 +41,7 @@ def _failed(row: RollbackRow, record: Record, folder: Path) -> str:
 
 def _still_live(last: RollbackRow | None, record: Record, folder: Path) -> str:
     header = record.header
-    if last is not None and last.reason == "held" and last.attempt == len(header.attempts):
+    if last is not None and last.reason == HELD and last.attempt == len(header.attempts):
         return (
             f"Held on purpose: cohort {header.applied_percent} % stays live for somebody to look "
             f"at. {_by_hand(record, folder)}"
@@ -65,11 +64,11 @@ def restoring_commands(record: Record, folder: Path) -> str:
         folder: The rollout's folder, absolute.
     """
     header = record.header
-    lines = [f"canary-rollout rollback {shlex.quote(str(folder))}"]
+    lines = [rollback_command(folder)]
     if header.live_before is None:
         return lines[0]
     variables = variables_of(header.live_before)
-    variables[env_file_variable(header.environment)] = str(folder / ENV_FILES / ROLLBACK_ENV_FILE)
+    variables[f"{header.variable_prefix}_ENV_FILE"] = str(folder / ROLLBACK_ENV)
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     bare = f"cd {shlex.quote(header.repo_root)} && {given} bash -c"
     rollback, apply = header.rollback_command or "", header.apply_command or ""
@@ -77,3 +76,8 @@ def restoring_commands(record: Record, folder: Path) -> str:
     if apply != rollback:
         lines += ["# or, by the apply command:", f"({bare} {shlex.quote(apply)})"]
     return "\n".join(lines)
+
+
+def rollback_command(folder: Path) -> str:
+    """This program's command that restores what was live before a rollout."""
+    return f"canary-rollout rollback {shlex.quote(str(folder))}"

@@ -1,74 +1,96 @@
 """`SUMMARY.md`: what people promote on. A pure function of the record and its decision."""
 
-from datetime import datetime
 from pathlib import Path
 
+from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.env_sequence import env_sequence_text
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.rows import MISSING_PROBE_CONFIG, CohortRow
 from canary_pipeline.model.text import one_line
-from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.reports.execution import COLUMNS, earlier_rows, execution_table, markdown
 from canary_pipeline.reports.rollback_words import rollback_words
-from canary_pipeline.reports.tables import execution_table, markdown
-from canary_pipeline.store.folder import ENV_SEQUENCE, Record
+from canary_pipeline.store.layout import ENV_SEQUENCE
 
 
-def summary_text(record: Record, decision: Decision, folder: Path, moment: datetime) -> str:
+def summary_text(record: Record, decision: Decision, folder: Path) -> str:
     """Write the summary.
 
     Args:
         record: What the folder holds.
         decision: What follows from it.
-        folder: The rollout's folder, absolute.
-        moment: When the summary is written.
+        folder: The rollout's folder, where the record does not know how it was first written.
     """
     header = record.header
+    folder = Path(header.folder) if header.folder else folder
     restored = rollback_words(record, folder)
+    earlier = earlier_rows(record)
     sections = [
         f"# {header.title}",
-        _bullets(record, decision, folder, moment),
+        *remarks(record),
+        _bullets(record, decision, folder),
         *([f"## Rollback\n\n{restored}"] if restored and not decision.allowed else []),
-        f"## Why\n\n{_why(decision)}",
+        f"## Why\n\n{_why(record, decision)}",
         f"## Cohort Sequence\n\n{_cohort_sequence(record)}",
         f"## Canary Env Sequence\n\n{_env_sequence(record)}",
-        f"## Execution Table\n\n{markdown(execution_table(record))}",
+        f"## Execution Table\n\n{markdown(COLUMNS, execution_table(record))}",
+        *_side_by_side(record),
+        *([_earlier(earlier)] if earlier else []),
         f"## Warnings\n\n{_warnings(record)}",
         f"Decision: {decision.word}",
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(section.rstrip("\n") for section in sections) + "\n"
 
 
-def _bullets(record: Record, decision: Decision, folder: Path, moment: datetime) -> str:
+def remarks(record: Record) -> list[str]:
+    """What a reader must know before the decision, since its word alone does not say it."""
+    header, said = record.header, []
+    if no_cohort_was_probed(record):
+        said.append("**No cohort was probed**: neither control base URL nor token is configured.")
+    if header.reduced:
+        said.append(f"**Reduced**: {header.reduced}.")
+    return said
+
+
+def no_cohort_was_probed(record: Record) -> bool:
+    """Whether every cohort was skipped since probes are not configured."""
+    rows = [row for _, row in record.cohorts]
+    return bool(rows) and all(row and row.reason == MISSING_PROBE_CONFIG for row in rows)
+
+
+def _bullets(record: Record, decision: Decision, folder: Path) -> str:
     header = record.header
-    gates = [record.last_gate_row(gate.name) for gate in header.gates]
-    cohorts = [record.last_cohort_row(percent) for percent in header.cohorts]
-    gate_failures = sum(row is not None and row.status == "failed" for row in gates)
-    probe_failures = sum(row is not None and row.status == "failed" for row in cohorts)
+    gate_failures = sum(row is not None and row.status == "failed" for _, row in record.gates)
+    failures = sum(row is not None and row.status == "failed" for _, row in record.cohorts)
     return "\n".join(
         (
-            f"- Timestamp (UTC): {rfc3339(moment)}",
+            f"- Timestamp (UTC): {header.decided_at or 'unknown'}",
             f"- Output directory: {one_line(str(folder))}",
+            f"- Commit: {tested(record)}",
             f"- Gate failures: {gate_failures}",
-            f"- Cohort probe failures: {probe_failures}",
+            f"- Cohort probe failures: {failures}",
             f"- Recommended soak per cohort: {header.soak_seconds} s",
             f"- Decision: {decision.word}",
         )
     )
 
 
-def _why(decision: Decision) -> str:
-    if decision.allowed:
-        return "Nothing blocks: every gate passed, and no cohort's probe failed."
-    return "\n".join(
-        f"- {one_line(reason.text)} (evidence: `{one_line(reason.evidence)}`)"
-        for reason in decision.reasons
-    )
+def _why(record: Record, decision: Decision) -> str:
+    if not decision.allowed:
+        return "\n".join(
+            f"- {one_line(reason.text)} (evidence: `{one_line(reason.evidence)}`)"
+            for reason in decision.reasons
+        )
+    if no_cohort_was_probed(record):
+        return "Nothing blocks: every gate passed. No cohort was probed, so none failed."
+    return "Nothing blocks: every gate passed, and no cohort's probe failed."
 
 
 def _cohort_sequence(record: Record) -> str:
     header = record.header
     lines = [
-        f"{number}. `{percent}%`{_live(record, percent)}"
-        for number, percent in enumerate(header.cohorts, start=1)
+        f"{number}. `{percent}%`{_live(row)}"
+        for number, (percent, row) in enumerate(record.cohorts, start=1)
     ]
     if header.missing_for_probe:
         missing = " and ".join(f"`{name}`" for name in header.missing_for_probe)
@@ -76,15 +98,28 @@ def _cohort_sequence(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _live(record: Record, percent: int) -> str:
+def _live(row: CohortRow | None) -> str:
     """What was seen live at a cohort, where the rollout made it so."""
-    row = record.last_cohort_row(percent)
     return f" — live: {row.live}, at {row.live.seen_at}" if row and row.live else ""
 
 
 def _env_sequence(record: Record) -> str:
-    blocks = env_sequence_text(record.header.cohorts, record.header.soak_seconds)
+    blocks = env_sequence_text(record.header)
     return f"As in `{ENV_SEQUENCE}`:\n\n```sh\n{blocks.strip()}\n```"
+
+
+def _side_by_side(record: Record) -> list[str]:
+    """Gates in one checkout can pass, or fail, by what a neighbour left there."""
+    ran = [row for _, row in record.gates if row is not None]
+    if len(ran) < 2 or record.header.skip_gates:  # noqa: PLR2004 - one alone has no neighbour
+        return []
+    groups = record.header.gate_groups
+    apart = "; ".join(" after ".join(reversed(group)) for group in groups)
+    return [f"Gates ran side by side in one checkout{f', except {apart}' if apart else ''}."]
+
+
+def _earlier(lines: list[tuple[str, ...]]) -> str:
+    return f"## Earlier attempts\n\n{markdown(('Attempt', *COLUMNS), lines)}"
 
 
 def _warnings(record: Record) -> str:

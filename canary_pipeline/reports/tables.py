@@ -1,4 +1,4 @@
-"""Results as tables (pandas), for the summary and for whoever shows metadata.
+"""Results as tables (pandas), for whoever shows metadata.
 
 Import this module only where a table is made: pandas takes longer to import than a step to run.
 """
@@ -8,60 +8,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from canary_pipeline.model.decision import cohort_detail
 from canary_pipeline.model.plan import SnapshotKind
-from canary_pipeline.model.rows import ALL_GATES, CohortRow, GateRow, RollbackRow
-from canary_pipeline.model.text import duration, one_line
-from canary_pipeline.store.folder import Evidence, Record, snapshot_name
-
-EXECUTION_COLUMNS = ["Step", "Status", "Duration", "Detail"]
-
-
-def execution_table(record: Record) -> pd.DataFrame:
-    """The steps of a rollout in order, each with the row that counts; all columns are text."""
-    gates = [_gate_line(gate.name, record) for gate in record.header.gates]
-    cohorts = [_cohort_line(percent, record) for percent in record.header.cohorts]
-    rollbacks = [_rollback_line(row) for row in record.rollback_rows]
-    return pd.DataFrame([*gates, *cohorts, *rollbacks], columns=EXECUTION_COLUMNS)
-
-
-def _gate_line(gate: str, record: Record) -> list[str]:
-    skipped = record.last_gate_row(ALL_GATES) if record.gates_were_skipped else None
-    row = record.last_gate_row(gate) or skipped
-    if row is None:
-        return [f"gate {gate}", "no result", "", ""]
-    detail = row.detail or row.reason or ""
-    return [f"gate {gate}", row.status, duration(row.duration_seconds), _attempt(detail, row)]
-
-
-def _cohort_line(percent: int, record: Record) -> list[str]:
-    row = record.last_cohort_row(percent)
-    if row is None:
-        return [f"cohort {percent} %", "no result", "", ""]
-    soak = f", soaked {duration(row.soak_seconds)}" if row.soak_ended_at else ""
-    soak += f", live {row.live.user_percent} %" if row.live else ""
-    detail = _attempt(cohort_detail(row) + soak, row)
-    return [f"cohort {percent} %", row.status, duration(row.duration_seconds), detail]
-
-
-def _rollback_line(row: RollbackRow) -> list[str]:
-    detail = f"{row.reason}: {row.detail}" if row.reason else f"restored: {row.live}"
-    return ["rollback", row.status, duration(row.duration_seconds), _attempt(detail, row)]
-
-
-def _attempt(detail: str, row: GateRow | CohortRow | RollbackRow) -> str:
-    return f"{detail} (attempt {row.attempt})".strip() if row.attempt > 1 else detail
-
-
-def markdown(frame: pd.DataFrame) -> str:
-    """A frame as a Markdown table, cells escaped so that none can end its cell or its row."""
-    lines = [_markdown_row(list(frame.columns)), _markdown_row(["---"] * len(frame.columns))]
-    lines += [_markdown_row(values) for values in frame.astype(str).to_numpy().tolist()]
-    return "\n".join(lines)
-
-
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in cells)} |"
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.store import layout
+from canary_pipeline.store.folder import Evidence
 
 
 def gate_table(record: Record) -> pd.DataFrame:
@@ -116,7 +67,7 @@ def _delta(before: "pd.Series[float]", after: "pd.Series[float]", span: str) -> 
 
 
 def _numbers(evidence: Evidence, kind: SnapshotKind, moment: str) -> "pd.Series[float]":
-    text = evidence.read_text(snapshot_name(kind, moment))
+    text = evidence.read_text(layout.snapshot(kind, moment))
     try:
         value = json.loads(text) if text is not None else None
     except ValueError:

@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 
-from canary_pipeline.model.decision import cohort_detail, decide
-from canary_pipeline.model.rows import ALL_GATES, Attempt, CohortRow, GateRow
+from canary_pipeline.model.decision import decide
+from canary_pipeline.model.moment import moment_of
+from canary_pipeline.model.record import Attempt, Record
+from canary_pipeline.model.rows import ALL_GATES, CohortRow, GateRow
 from canary_pipeline.model.text import duration, one_line
-from canary_pipeline.reports.history import moment_of
+from canary_pipeline.model.wording import cohort_detail
 from canary_pipeline.reports.pictures.ink import (
     BLACK,
     BLUE,
@@ -25,7 +27,6 @@ from canary_pipeline.reports.pictures.ink import (
     png,
 )
 from canary_pipeline.reports.pictures.time_axis import Interval, TimeAxis
-from canary_pipeline.store.folder import Record
 
 WAITING = "#EEEEEE"
 

@@ -1,4 +1,4 @@
-"""Making a cohort live: remember what was, apply, and verify, before the probe and after the soak.
+"""Making a cohort live: remember what was, apply, and verify, before the probe.
 
 Only where an apply command is configured. A go decision about a percentage that was never live
 is worth nothing, so what cannot be verified has failed.
@@ -7,42 +7,25 @@ is worth nothing, so what cannot be verified has failed.
 from dataclasses import dataclass, replace
 from typing import Any
 
-from canary_pipeline.model.env_sequence import (
-    ROLLBACK_ENV_FILE,
-    cohort_routing,
-    env_file_text,
-    env_file_variable,
-    variables_of,
-)
-from canary_pipeline.model.plan import HIGHEST_PERCENT, Changes
-from canary_pipeline.model.rows import CohortRow, Header, LiveRouting, Routing
-from canary_pipeline.rollout.cohort import Cohort
-from canary_pipeline.rollout.live.routing import (
-    PERCENT_NOT_LIVE,
-    Seen,
-    await_answer,
-    await_live,
-)
+from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
+from canary_pipeline.model.record import Header
+from canary_pipeline.model.rows import LiveRouting, Routing
+from canary_pipeline.rollout.context import Cohort
+from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.store import layout
+from canary_pipeline.store.journal import Journal
 
 APPLY_FAILED = "apply_failed"
-PERCENT_DRIFTED = "percent_drifted"
-
-OVERRIDES = frozenset(
-    {
-        "force_control_service", "force_driver", "user_override", "autopilot_override",
-        "autopilot_binding",
-    }
-)  # fmt: skip
-"""Routing reasons that outrank the canary, in the control service's own order of precedence."""
 
 
 @dataclass(frozen=True)
-class Made:
+class ApplyResult:
     """How making a cohort live went.
 
     Attributes:
-        problem: `apply_failed`, `percent_not_live` or `shadow_not_live`; None when it is live.
+        problem: `apply_failed`, `percent_not_live`, `shadow_not_live` or `canary_forced_off`; None
+            when it is live.
         detail: The problem as a sentence.
         exit_code: The apply command's.
         seconds: How long the apply command took; None where it was not run.
@@ -70,20 +53,21 @@ class Made:
         }
 
 
-def make_live(cohort: Cohort) -> Made:
+def make_live(cohort: Cohort) -> ApplyResult:
     """Apply a cohort's variables and wait until staging shows them."""
-    changes, wanted = _changes(cohort), cohort_routing(cohort.percent)
-    cohort.note_phase("apply")
+    wanted, clock = cohort_routing(cohort.percent), cohort.context.clock
+    cohort.note("apply")
     unknown = _remember_what_is_live(cohort, wanted)
     if unknown is not None:
-        return Made(APPLY_FAILED, unknown)
-    applied = _apply(cohort, changes, wanted)
+        return ApplyResult(APPLY_FAILED, unknown)
+    applied = _apply(cohort, wanted)
     if applied.problem is not None:
         return applied
-    cohort.note_phase("verify")
-    started = cohort.around.clock.monotonic()
-    seen = await_live(wanted, changes.verify_timeout_seconds, cohort.control_plane, cohort.around)
-    waited = cohort.around.clock.monotonic() - started
+    cohort.note("verify")
+    started = clock.monotonic()
+    seconds = cohort.plan.verify_timeout_seconds or 0
+    seen = forced_off(wanted, await_live(wanted, seconds, cohort.context))
+    waited = clock.monotonic() - started
     cohort.say(
         f"live after {waited:.1f} s: {seen.live}"
         if seen.problem is None
@@ -92,108 +76,53 @@ def make_live(cohort: Cohort) -> Made:
     return replace(applied, problem=seen.problem, detail=seen.detail, live=seen.live)
 
 
-def _changes(cohort: Cohort) -> Changes:
-    if cohort.plan.changes is None:
-        raise ValueError("this rollout applies nothing")
-    return cohort.plan.changes
-
-
 def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
-    """Record what was live before the first cohort; return why that cannot be, as a sentence."""
-    before = cohort.around.evidence.header().live_before
+    """Record what was live before the first cohort; return why that cannot be, as a sentence.
+
+    What a dead rollout owes is inherited: what was live before that one is what is restored.
+    """
+    evidence = cohort.context.evidence
+    journal = Journal(cohort.plan.environment)
+    before = evidence.header().live_before
     if before is None:
-        seen = await_answer(
-            wanted, cohort.plan.http_timeout_seconds, cohort.control_plane, cohort.around
-        )
+        seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        before = seen.live
-        cohort.say(f"before the first cohort is live: {before}")
-        text = env_file_text(variables_of(before))
-        cohort.around.evidence.write_env_file(ROLLBACK_ENV_FILE, text)
+        owed = journal.owed_by_another(evidence.folder)
+        before = owed.before if owed else seen.live
+        cohort.say(f"before the first cohort is live: {seen.live}")
+        if owed:
+            cohort.warn(
+                f"{owed.folder.name} has left {seen.live} behind; a rollback restores what was "
+                f"live before it: {owed.before}"
+            )
+        evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables_of(before)))
+    journal.applied(evidence.folder, cohort.percent, before)
 
     def remember(header: Header) -> Header:
-        applied = {
-            "live_before": before, "applied_percent": cohort.percent, "restoring": False,
-        }  # fmt: skip
+        applied = {"live_before": before, "applied_percent": cohort.percent, "restoring": False}
         return header.model_copy(update=applied)
 
-    cohort.around.evidence.update_header(remember)
+    evidence.update_header(remember)
     return None
 
 
-def _apply(cohort: Cohort, changes: Changes, wanted: Routing) -> Made:
-    around, log_file = cohort.around, f"logs/apply-{cohort.percent}.log"
+def _apply(cohort: Cohort, wanted: Routing) -> ApplyResult:
+    context, plan = cohort.context, cohort.plan
+    evidence, log_file = context.evidence, layout.apply_log(cohort.percent, context.attempt)
     variables = variables_of(wanted)
-    env_file = around.evidence.write_env_file(
-        f"cohort-{cohort.percent}.env", env_file_text(variables)
-    )
-    variables[env_file_variable(cohort.plan.environment.name)] = str(env_file)
-    started = around.clock.monotonic()
-    ending = run_logged(changes.apply_command, log_file, cohort.plan, around, variables)
-    seconds = round(around.clock.monotonic() - started, 3)
+    env_file = evidence.write_text(layout.cohort_env(cohort.percent), env_file_text(variables))
+    variables[f"{plan.variable_prefix}_ENV_FILE"] = str(env_file)
+    started = context.clock.monotonic()
+    ending = run_logged(plan.apply_command or "", log_file, context, variables)
+    seconds = round(context.clock.monotonic() - started, 3)
     word = "applied" if ending.reason is None else f"apply failed ({ending.detail})"
     cohort.say(f"{word} in {seconds:.1f} s; {log_file}")
-    return Made(
+    return ApplyResult(
         None if ending.reason is None else APPLY_FAILED,
         ending.detail,
         ending.exit_code,
         seconds,
         log_file,
-        around.evidence.sha256(log_file),
-    )
-
-
-def is_still_live(cohort: Cohort) -> bool:
-    """Whether a cohort that an earlier attempt has made live is live now, and may be relied on.
-
-    After an abort it was rolled back, and after a kill somebody may have done that by hand.
-    """
-    if cohort.plan.changes is None:
-        return True
-    if cohort.around.evidence.header().restoring:
-        cohort.say("a rollback has begun since it was live; it starts anew")
-        return False
-    seen = _seen_now(cohort)
-    if seen.problem is not None:
-        cohort.say(f"is not live any more, and starts anew: {seen.detail}")
-    return seen.problem is None
-
-
-def verified_after_soak(cohort: Cohort, row: CohortRow) -> CohortRow:
-    """The row of a cohort that soaked: failed where its percents are not live any more."""
-    seen = _seen_now(cohort)
-    if seen.problem is None:
-        return row.model_copy(update={"live_after_soak": seen.live})
-    drifted = seen.live is not None and seen.problem == PERCENT_NOT_LIVE
-    reason = PERCENT_DRIFTED if drifted else seen.problem
-    cohort.say(f"{reason} at the end of the soak: {seen.detail}")
-    return row.model_copy(
-        update={
-            "status": "failed",
-            "reason": reason,
-            "error": f"at the end of the soak {seen.detail}",
-            "live_after_soak": seen.live,
-        }
-    )
-
-
-def _seen_now(cohort: Cohort) -> Seen:
-    wanted = cohort_routing(cohort.percent)
-    seconds = cohort.plan.http_timeout_seconds
-    return await_answer(wanted, seconds, cohort.control_plane, cohort.around)
-
-
-def routing_contradiction(row: CohortRow) -> str | None:
-    """What the probe said against the percent that is live, where that is certain; or None.
-
-    At 100 % every user is in the canary, unless something that outranks it says otherwise.
-    """
-    if row.status != "passed" or row.cohort_percent != HIGHEST_PERCENT:
-        return None
-    if row.driver != "control_service" or row.routing_reason in OVERRIDES:
-        return None
-    return (
-        f"100 % is live, but the probe was routed to {row.driver} by {row.routing_reason}, "
-        "not to the canary's driver"
+        evidence.sha256(log_file),
     )

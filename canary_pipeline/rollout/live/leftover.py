@@ -4,16 +4,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from canary_pipeline.model.decision import owes_rollback
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.rows import HELD
 from canary_pipeline.outside.claim import current_holder
 from canary_pipeline.reports.history import past_rollouts
-from canary_pipeline.reports.rollback_words import restoring_commands
-from canary_pipeline.rollout.live.rollback import HELD
-from canary_pipeline.store.folder import Evidence, NotARolloutError, Record
+from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
+from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.journal import Journal, Owed
 
 HELD_ON_PURPOSE = "held on purpose"
 
 MOST_LOOKED_AT = 100
-"""Rollouts; one that was followed by so many others is nobody's worry any more."""
+"""Rollouts of an older version; one that was followed by so many is nobody's worry any more."""
 
 
 @dataclass(frozen=True)
@@ -25,37 +28,52 @@ class LeftLive:
         percent: The cohort that was applied last.
         how: Why it is still live, in a few words.
         commands: What restores staging.
+        environment: Where it is live.
     """
 
     folder: Path
     percent: int
     how: str
     commands: str
+    environment: str
 
     def __str__(self) -> str:
         """The whole of it as a sentence, without the commands."""
-        return f"{self.folder.name} has left staging at {self.percent} % ({self.how})"
+        return f"{self.folder.name} has left {self.environment} at {self.percent} % ({self.how})"
 
 
-def left_live(root: Path, environment: str) -> LeftLive | None:
-    """What the last rollout that changed an environment has left live, or None.
+def left_live(environment: Environment) -> LeftLive | None:
+    """What the rollout that changed an environment last has left live, or None.
 
-    Earlier rollouts do not matter: whoever applied last says what is live.
-
-    Args:
-        root: The folder that holds the rollouts' folders.
-        environment: Such as `staging`.
+    The journal knows it, wherever that rollout keeps its folder. Before there was one, the newest
+    rollouts of the usual place are asked.
     """
-    if not root.is_dir():
-        return None
-    for past in past_rollouts(root, MOST_LOOKED_AT):
-        try:
-            record = Evidence(past.folder).verified_record()
-        except NotARolloutError:
-            continue
-        if record.header.environment == environment and _changed_staging(record):
+    owed = Journal(environment.name).read().owed
+    if owed is not None:
+        return _left_by(owed, environment.name)
+    root = Path(environment.output_root)
+    for past in past_rollouts(root, MOST_LOOKED_AT) if root.is_dir() else []:
+        record = _record(past.folder)
+        if record and record.header.environment == environment.name and _changed_staging(record):
             return _left(past.folder, record)
     return None
+
+
+def _left_by(owed: Owed, environment: str) -> LeftLive | None:
+    record = _record(owed.folder)
+    if record is not None:
+        return _left(owed.folder, record)
+    if current_holder(environment):
+        return None
+    how = "its rollout.json cannot be read"
+    return LeftLive(owed.folder, owed.percent, how, rollback_command(owed.folder), environment)
+
+
+def _record(folder: Path) -> Record | None:
+    try:
+        return Evidence(folder).verified_record()
+    except NotARolloutError:
+        return None
 
 
 def _changed_staging(record: Record) -> bool:
@@ -73,12 +91,12 @@ def _left(folder: Path, record: Record) -> LeftLive | None:
     if holder.get("run") in header.run_ids:
         return None
     commands = restoring_commands(record, folder)
-    return LeftLive(folder, header.applied_percent, _how(record), commands)
+    return LeftLive(folder, header.applied_percent, _how(record), commands, header.environment)
 
 
 def _ended(record: Record) -> bool:
-    attempts = record.header.attempts
-    return bool(attempts) and attempts[-1].outcome is not None
+    last = record.header.last_attempt
+    return last is not None and last.outcome is not None
 
 
 def _how(record: Record) -> str:

@@ -4,26 +4,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from canary_pipeline.model.decision import owes_rollback
-from canary_pipeline.model.env_sequence import (
-    ROLLBACK_ENV_FILE,
-    env_file_text,
-    env_file_variable,
-    variables_of,
-)
-from canary_pipeline.model.plan import Plan
-from canary_pipeline.model.rows import Header, InFlight, LiveRouting, RollbackRow, Status
-from canary_pipeline.outside.clock import rfc3339
-from canary_pipeline.outside.control_service import ControlPlane
-from canary_pipeline.rollout.context import Surroundings
-from canary_pipeline.rollout.live.routing import await_live
+from canary_pipeline.model.env_sequence import env_file_text, variables_of
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.model.record import Record
+from canary_pipeline.model.rows import HELD, LiveRouting, RollbackRow, Status
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.live.routing import await_live, look
 from canary_pipeline.rollout.logged_command import run_logged
-from canary_pipeline.store.folder import Record
+from canary_pipeline.store import layout
+from canary_pipeline.store.journal import Journal
 
 STEP = "rollback"
 
 ROLLBACK_FAILED = "rollback_failed"
 ROLLBACK_STOPPED = "rollback_stopped"
-HELD = "held"
+NOT_RAISED = "not_raised"
 
 
 @dataclass(frozen=True)
@@ -36,28 +31,26 @@ class _Restored:
     live: LiveRouting | None = None
 
 
-def settle(
-    plan: Plan, control_plane: ControlPlane, around: Surroundings, cause: str
-) -> RollbackRow | None:
+def settle(context: Context, cause: str) -> RollbackRow | None:
     """Roll back if the rollout blocks with a cohort live, or record that it is held on purpose.
 
     Args:
-        plan: What the rollout does.
-        control_plane: Where to ask what is live.
-        around: Where to write.
+        context: Where to write, and whom to ask.
         cause: Why, as a few words.
 
     Returns:
         The row, or None where nothing is to be rolled back, or this attempt has seen to it.
     """
-    if not is_to_settle(around.evidence.verified_record(), around.attempt):
+    if not _is_to_settle(context.evidence.verified_record(), context.attempt):
         return None
-    if around.evidence.header().on_block == "hold":
-        return _hold(around, cause)
-    return roll_back(plan, control_plane, around, cause)
+    if context.plan.on_block == "hold":
+        percent = context.evidence.header().applied_percent
+        detail = f"cohort {percent} % is left as it is, for somebody to look at"
+        return _add(context, cause, _Restored("skipped", HELD, detail), context.clock.monotonic())
+    return roll_back(context, cause)
 
 
-def is_to_settle(record: Record, attempt: int) -> bool:
+def _is_to_settle(record: Record, attempt: int) -> bool:
     """Whether a rollout blocks with a cohort live, and this attempt has not seen to it yet.
 
     A rollback that was stopped has not seen to it.
@@ -67,124 +60,107 @@ def is_to_settle(record: Record, attempt: int) -> bool:
     return not settled and owes_rollback(record)
 
 
-def _hold(around: Surroundings, cause: str) -> RollbackRow:
-    percent = around.evidence.header().applied_percent
-    detail = f"cohort {percent} % is left as it is, for somebody to look at"
-    around.say(f"rollback: held, {detail}")
-    restored = _Restored("skipped", HELD, detail)
-    return _add(around, cause, restored, around.clock.monotonic())
-
-
-def cannot_roll_back(around: Surroundings, cause: str, why: str) -> RollbackRow:
-    """Record that nothing could be tried, or that nothing was to be.
+def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> RollbackRow:
+    """Make live what was live before the first cohort, and add the row that says how that went.
 
     Args:
-        around: Where to write.
-        cause: Why staging was to be restored.
-        why: What stands in the way, as a sentence.
-    """
-    if around.evidence.header().on_block == "hold":
-        return _hold(around, cause)
-    return _add(around, cause, _Restored("failed", ROLLBACK_FAILED, why), around.clock.monotonic())
-
-
-def roll_back(
-    plan: Plan, control_plane: ControlPlane, around: Surroundings, cause: str
-) -> RollbackRow:
-    """Make live what was live before the first cohort, and add the row that says how that went.
+        context: Where to write, and whom to ask.
+        cause: Why, as a few words.
+        may_raise: Whether a percent may be raised above what is live now: what somebody else has
+            lowered since is theirs, unless a person says otherwise.
 
     Raises:
         ValueError: When the rollout has applied nothing.
     """
-    started = around.clock.monotonic()
-    _begin(around)
+    started = context.clock.monotonic()
+    wanted = _before(context)
+    # Whatever becomes of it, what was applied may not be live any more.
+    context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
+    context.note(STEP, "rollback")
     try:
-        restored = _restore(plan, control_plane, around)
+        restored = _left_lower(context, wanted) if not may_raise else None
+        restored = restored or _restore(context, wanted)
     except BaseException as error:
-        detail = f"before it was done ({type(error).__name__})"
-        _add(around, cause, _Restored("failed", ROLLBACK_STOPPED, detail), started)
+        detail = f"before it was done ({error or type(error).__name__})"
+        _add(context, cause, _Restored("failed", ROLLBACK_STOPPED, detail), started)
         raise
     finally:
-        around.evidence.clear_in_flight(STEP)
-    row = _add(around, cause, restored, started)
-    if row.status == "passed":
-        _forget(around)
+        context.evidence.clear_in_flight(STEP)
+    row = _add(context, cause, restored, started)
+    if row.status == "passed" or row.reason == NOT_RAISED:
+        _forget(context)
     return row
 
 
-def _begin(around: Surroundings) -> None:
-    """Note that what was applied may not be live any more, whatever becomes of the rollback."""
-    _before(around)
-    around.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
-    around.evidence.set_in_flight(
-        InFlight(
-            step=STEP,
-            phase="rollback",
-            started_at=rfc3339(around.clock.now()),
-            attempt=around.attempt,
-            run_id=around.run_id,
-        )
+def _left_lower(context: Context, wanted: LiveRouting) -> _Restored | None:
+    """What is said where somebody has set less than was live before; None where nobody has."""
+    live = look(context)
+    applied = context.evidence.header().applied_percent
+    if isinstance(live, str) or live.user_percent == applied:
+        return None
+    if live.user_percent >= wanted.user_percent:
+        return None
+    detail = (
+        f"left as it is, at {live}: somebody has set that since cohort {applied} % was applied, "
+        f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
     )
+    return _Restored("skipped", NOT_RAISED, detail, live=live)
 
 
-def _restore(plan: Plan, control_plane: ControlPlane, around: Surroundings) -> _Restored:
-    wanted = _before(around)
-    if plan.changes is None:
-        raise ValueError("this rollout applies nothing")
-    log_file = f"logs/rollback-{around.attempt}.log"
+def _restore(context: Context, wanted: LiveRouting) -> _Restored:
+    evidence, plan = context.evidence, context.plan
+    log_file = layout.free_rollback_log(evidence.folder, context.attempt)
     variables = variables_of(wanted)
-    env_file = around.evidence.write_env_file(ROLLBACK_ENV_FILE, env_file_text(variables))
-    variables[env_file_variable(plan.environment.name)] = str(env_file)
-    around.say(f"rollback: back to {wanted}")
-    ending = run_logged(plan.changes.rollback_command, log_file, plan, around, variables)
+    env_file = evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables))
+    variables[f"{plan.variable_prefix}_ENV_FILE"] = str(env_file)
+    context.tell(f"rollback: back to {wanted}")
+    command = plan.rollback_command or plan.apply_command or ""
+    ending = run_logged(command, log_file, context, variables)
     if ending.reason is not None:
         return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
-    seen = await_live(wanted, plan.changes.verify_timeout_seconds, control_plane, around)
+    seen = await_live(wanted, plan.verify_timeout_seconds or 0, context)
     status: Status = "passed" if seen.problem is None else "failed"
     return _Restored(status, seen.problem, seen.detail, ending.exit_code, log_file, seen.live)
 
 
-def _before(around: Surroundings) -> LiveRouting:
-    before = around.evidence.header().live_before
+def _before(context: Context) -> LiveRouting:
+    before = context.evidence.header().live_before
     if before is None:
         raise ValueError("this rollout has applied nothing that is not restored")
     return before
 
 
-def _add(around: Surroundings, cause: str, restored: _Restored, started: float) -> RollbackRow:
-    evidence, clock = around.evidence, around.clock
+def _add(context: Context, cause: str, restored: _Restored, started: float) -> RollbackRow:
+    evidence, clock = context.evidence, context.clock
     seconds = round(clock.monotonic() - started, 3)
     row = RollbackRow(
         status=restored.status,
         reason=restored.reason,
         detail=restored.detail,
         cause=cause,
-        command=evidence.header().rollback_command or "",
+        command=context.plan.rollback_command or "",
         exit_code=restored.exit_code,
-        wanted=_before(around),
+        wanted=_before(context),
         live=restored.live,
         started_at=rfc3339(clock.now() - timedelta(seconds=seconds)),
         finished_at=rfc3339(clock.now()),
         duration_seconds=seconds,
         log_file=restored.log_file,
         log_sha256=evidence.sha256(restored.log_file) if restored.log_file else None,
-        attempt=around.attempt,
-        run_id=around.run_id,
+        attempt=context.attempt,
+        run_id=context.run_id,
     )
-    evidence.add_rollback_row(row)
+    evidence.add(row)
     why = f" ({row.reason}: {row.detail})" if row.reason else ""
-    around.say(f"rollback: {row.status}{why} in {seconds:.1f} s")
+    context.tell(f"rollback: {row.status}{why} in {seconds:.1f} s")
     return row
 
 
-def _forget(around: Surroundings) -> None:
+def _forget(context: Context) -> None:
     """Nothing of the rollout is live any more: no soak can go on, and a next apply looks anew."""
-
-    def restored(header: Header) -> Header:
-        nothing = {"live_before": None, "applied_percent": None, "restoring": False}
-        return header.model_copy(update=nothing)
-
-    around.evidence.update_header(restored)
-    for state in around.evidence.all_in_flight():
+    nothing = {"live_before": None, "applied_percent": None, "restoring": False}
+    context.evidence.update_header(lambda header: header.model_copy(update=nothing))
+    Journal(context.plan.environment).settled(context.evidence.folder)
+    for state in context.evidence.all_in_flight():
         if state.step.startswith("cohort "):
-            around.evidence.clear_in_flight(state.step)
+            context.evidence.clear_in_flight(state.step)

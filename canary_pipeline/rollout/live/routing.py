@@ -6,20 +6,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.rows import LiveRouting, Routing
 from canary_pipeline.outside.answers import HTTP_OK, Failure
-from canary_pipeline.outside.clock import rfc3339
-from canary_pipeline.outside.control_service import ControlPlane
-from canary_pipeline.rollout.context import Surroundings
+from canary_pipeline.rollout.context import Context
 
 LOOK_UP_SECONDS = 0.25
 
 PERCENT_NOT_LIVE = "percent_not_live"
 SHADOW_NOT_LIVE = "shadow_not_live"
+FORCED_OFF = "canary_forced_off"
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What staging showed when it was asked what is live.
 
     Attributes:
@@ -33,15 +33,15 @@ class Seen:
     detail: str | None = None
 
 
-def look(control_plane: ControlPlane, around: Surroundings) -> LiveRouting | str:
+def look(context: Context) -> LiveRouting | str:
     """Ask once what is live; returns a sentence where that cannot be read."""
-    answer = control_plane.routing_status()
+    answer = context.control.routing_status()
     if isinstance(answer, Failure):
-        return around.redactor.text(answer.message)
+        return answer.message
     if answer.status != HTTP_OK:
         return f"the routing status answered {answer.status}"
     try:
-        return _routing((answer.json_object() or {})["data"], rfc3339(around.clock.now()))
+        return _routing((answer.json_object() or {})["data"], rfc3339(context.clock.now()))
     except (KeyError, TypeError, ValidationError):
         return "the routing status answered something else than the percents"
 
@@ -53,49 +53,61 @@ def _routing(data: Any, seen_at: str) -> LiveRouting:
         shadow_enabled=data["shadow"]["enabled"],
         shadow_sample_rate=data["shadow"]["sample_rate"],
         seen_at=seen_at,
+        forced=_forced(data),
     )
 
 
-def await_live(
-    wanted: Routing, seconds: float, control_plane: ControlPlane, around: Surroundings
-) -> Seen:
+def _forced(data: Any) -> str | None:
+    """What sends everybody past the canary, whatever its percents."""
+    if data.get("force_control_service") is True:
+        return "force_control_service"
+    driver = data.get("forced_driver")
+    return f"forced_driver {driver}"[:80] if isinstance(driver, str) and driver else None
+
+
+def await_live(wanted: Routing, seconds: float, context: Context) -> Observation:
     """Ask until what is wanted is live, or time is up; a restarting service is waited for."""
-    return _ask(wanted, seconds, control_plane, around, lambda seen: seen.problem is None)
+    return _ask(wanted, seconds, context, lambda seen: seen.problem is None)
 
 
-def await_answer(
-    wanted: Routing, seconds: float, control_plane: ControlPlane, around: Surroundings
-) -> Seen:
+def await_answer(wanted: Routing, seconds: float, context: Context) -> Observation:
     """Ask what is live now; only where there is no answer is it asked for again."""
-    return _ask(wanted, seconds, control_plane, around, lambda seen: seen.live is not None)
+    return _ask(wanted, seconds, context, lambda seen: seen.live is not None)
 
 
 def _ask(
     wanted: Routing,
     seconds: float,
-    control_plane: ControlPlane,
-    around: Surroundings,
-    is_enough: Callable[[Seen], bool],
-) -> Seen:
-    deadline = around.clock.monotonic() + seconds
+    context: Context,
+    is_enough: Callable[[Observation], bool],
+) -> Observation:
+    deadline = context.clock.monotonic() + seconds
     while True:
-        around.check_owner()
-        seen = compare(wanted, look(control_plane, around))
-        if is_enough(seen) or around.clock.monotonic() >= deadline:
+        context.check_stop()
+        seen = compare(wanted, look(context))
+        if is_enough(seen) or context.clock.monotonic() >= deadline:
             return seen
-        around.clock.sleep(LOOK_UP_SECONDS)
+        context.clock.sleep(LOOK_UP_SECONDS)
 
 
-def compare(wanted: Routing, found: LiveRouting | str) -> Seen:
+def compare(wanted: Routing, found: LiveRouting | str) -> Observation:
     """Whether what was found is what is wanted."""
     if isinstance(found, str):
-        return Seen(None, PERCENT_NOT_LIVE, f"what is live could not be read: {found}")
+        return Observation(None, PERCENT_NOT_LIVE, f"what is live could not be read: {found}")
     detail = f"live is {found}; wanted {wanted}"
     percents = (found.user_percent, found.autopilot_percent)
     if percents != (wanted.user_percent, wanted.autopilot_percent):
-        return Seen(found, PERCENT_NOT_LIVE, detail)
+        return Observation(found, PERCENT_NOT_LIVE, detail)
     if found.shadow_enabled != wanted.shadow_enabled:
-        return Seen(found, SHADOW_NOT_LIVE, detail)
+        return Observation(found, SHADOW_NOT_LIVE, detail)
     if found.shadow_enabled and found.shadow_sample_rate != wanted.shadow_sample_rate:
-        return Seen(found, SHADOW_NOT_LIVE, detail)
-    return Seen(found)
+        return Observation(found, SHADOW_NOT_LIVE, detail)
+    return Observation(found)
+
+
+def forced_off(wanted: Routing, seen: Observation) -> Observation:
+    """The same, with a problem where nobody is in the canary although its percents are live."""
+    if seen.problem is None and seen.live is not None and seen.live.forced and wanted.user_percent:
+        detail = f"nobody is in the canary: {seen.live.forced} is set"
+        return Observation(seen.live, FORCED_OFF, detail)
+    return seen

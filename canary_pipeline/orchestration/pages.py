@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from canary_pipeline.store.folder import Evidence, Record
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.record import Record
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.layout import SUMMARY
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TAIL_LINES = 20
+
+GO_NO_GO = "go_no_go"
 
 
 def file_metadata(evidence: Evidence, name: str) -> dict[str, dg.MetadataValue]:
@@ -80,14 +86,58 @@ def _cell(value: object) -> str | int | float | bool | None:
 
 def log_tails(evidence: Evidence, record: Record) -> dict[str, dg.MetadataValue]:
     """The end of each failing gate's log; size and SHA-256 of every log."""
-    rows = [record.last_gate_row(gate.name) for gate in record.header.gates]
-    logs = [row.log_file for row in rows if row is not None and row.log_file is not None]
-    metadata = files_metadata(evidence, logs)
-    for gate, row in zip(record.header.gates, rows, strict=True):
-        if row is None or row.log_file is None:
-            continue
-        metadata[f"size_bytes/{gate.name}"] = dg.MetadataValue.int(evidence.size(row.log_file) or 0)
+    rows = [row for _, row in record.gates if row is not None and row.log_file is not None]
+    metadata = files_metadata(evidence, [row.log_file or "" for row in rows])
+    for row in rows:
+        name = row.log_file or ""
+        metadata[f"size_bytes/{row.gate}"] = dg.MetadataValue.int(evidence.size(name) or 0)
         if row.status != "passed":
-            text = evidence.tail(row.log_file, TAIL_LINES)
-            metadata[f"tail/{gate.name}"] = dg.MetadataValue.md(f"```text\n{text}\n```")
+            text = evidence.tail(name, TAIL_LINES)
+            metadata[f"tail/{row.gate}"] = dg.MetadataValue.md(f"```text\n{text}\n```")
     return metadata
+
+
+def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.MetadataValue]:
+    """The decision, the whole summary, and numbers to follow from rollout to rollout."""
+    text = evidence.read_text(SUMMARY) or ""
+    return {
+        "decision": dg.MetadataValue.text(decision.word),
+        "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
+        "allowed": dg.MetadataValue.int(int(decision.allowed)),
+        "reasons": dg.MetadataValue.int(len(decision.reasons)),
+        "duration_seconds": dg.MetadataValue.float(evidence.header().duration_seconds or 0.0),
+        **file_metadata(evidence, SUMMARY),
+    }
+
+
+def verdict(decision: Decision) -> str:
+    """The decision and every reason as a sentence."""
+    if decision.allowed:
+        return "allow: every gate passed, and no cohort's probe failed."
+    return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."
+
+
+def report_decision(
+    instance: dg.DagsterInstance, environment: Environment, evidence: Evidence, decision: Decision
+) -> None:
+    """Show a decision that no step shows, lest the page go on showing the rollout before.
+
+    Args:
+        instance: Where assets are recorded.
+        environment: What is rolled out to.
+        evidence: The rollout's folder.
+        decision: What was decided.
+    """
+    key = dg.AssetKey([environment.asset_group, "summary"])
+    metadata = decision_metadata(evidence, decision)
+    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=key,
+            check_name=GO_NO_GO,
+            passed=decision.allowed,
+            description=verdict(decision),
+            metadata=check_metadata(evidence, SUMMARY),
+            blocking=True,
+        )
+    )

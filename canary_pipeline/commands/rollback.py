@@ -1,0 +1,45 @@
+"""`canary-rollout rollback`: make live again what was live before a rollout."""
+
+from canary_pipeline.commands.exits import Exit
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.outside.claim import Claim
+from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.stop import Signals
+from canary_pipeline.planning import Settings
+from canary_pipeline.reports.rollback_words import rollback_words
+from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
+from canary_pipeline.rollout.enter import working_on
+from canary_pipeline.rollout.live.rollback import roll_back
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.layout import SUMMARY
+
+
+def take_back(
+    evidence: Evidence, settings: Settings, environment: Environment, *, may_raise: bool
+) -> Exit:
+    """Restore what was live before a rollout, because somebody asks for it.
+
+    Args:
+        evidence: The rollout's folder.
+        settings: The settings at hand.
+        environment: What was rolled out to.
+        may_raise: Whether a percent that somebody has lowered since may be raised again.
+    """
+    if evidence.header().live_before is None:
+        print("nothing of this rollout is live: there is nothing to roll back")
+        return Exit.ALLOW
+    with Claim(environment.name, {"started by": "canary-rollout rollback"}), Signals() as signals:
+        context = working_on(
+            evidence, settings, lambda line: print(line, flush=True), signals.check_again
+        )
+        last, clock = evidence.header().last_attempt, SystemClock()
+        if last is not None and last.outcome is None:
+            end_attempt(evidence, last.run_id, "aborted", "killed, and rolled back by hand", clock)
+        try:
+            row = roll_back(context, "somebody asked for it", may_raise=may_raise)
+        finally:
+            rewrite_decision(evidence, clock)
+    if row.status != "passed":
+        print(rollback_words(evidence.record(), evidence.folder))
+    print(f"summary: {evidence.folder / SUMMARY}")
+    return Exit.ALLOW if row.status == "passed" else Exit.BLOCK

@@ -1,0 +1,102 @@
+"""Executes a rollout's job in this process, for the commands."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
+
+from canary_pipeline.environments import environment_named
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.orchestration.command import Command, commanding
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.rollout_definitions import definitions_of
+from canary_pipeline.orchestration.runs import ROLLOUT_TAG, worked_on
+from canary_pipeline.sources import declared
+from canary_pipeline.store.folder import Evidence
+
+
+def execute(
+    evidence: Evidence, environment: Environment, command: Command, parallel_gates: int
+) -> bool:
+    """Execute the job of a rollout; returns whether its run is green.
+
+    Args:
+        evidence: The rollout's folder.
+        environment: What is rolled out to.
+        command: What this process hands to the run.
+        parallel_gates: How many gates run at once.
+    """
+    plan = evidence.header().plan
+    job = dg.build_reconstructable_job(
+        __name__,
+        "job_of",
+        (environment.name, plan.model_dump_json(), parallel_gates),  # type: ignore[arg-type]
+    )
+    with _quiet(), dg.DagsterInstance.get() as instance, commanding(command):
+        result = dg.execute_job(
+            job,
+            instance,
+            run_config=_run_config(plan),
+            tags={ROLLOUT_TAG: str(evidence.folder)},
+        )
+    return result.success
+
+
+def job_of(environment: str, plan: str, parallel_gates: int) -> dg.JobDefinition:
+    """The job of a rollout that is planned already.
+
+    Args:
+        environment: The name of what is rolled out to.
+        plan: The plan, as JSON.
+        parallel_gates: How many gates run at once.
+    """
+    planned, found = Plan.model_validate_json(plan), environment_named(environment)
+    rollout = Rollout(
+        found,
+        planned.cohorts,
+        planned.soak_seconds,
+        parallel_gates,
+        planned.changes_staging,
+        planned.gate_groups,
+    )
+    values = declared(found, os.environ)
+    return definitions_of(rollout, values).resolve_job_def(found.job_name)
+
+
+def _run_config(plan: Plan) -> dict[str, object]:
+    return {
+        "resources": {"rollout": {"config": {"skip_gates": plan.skip_gates}}},
+        # The terminal belongs to the progress; the log is in Dagster.
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what Dagster prints on stderr to itself, unless something breaks.
+
+    Everything in it is in Dagster's event log too; a terminal is for the progress.
+    """
+    with tempfile.TemporaryFile() as kept:
+        stderr = os.dup(sys.stderr.fileno())
+        os.dup2(kept.fileno(), sys.stderr.fileno())
+        try:
+            yield
+        except Exception:
+            kept.seek(0)
+            os.write(stderr, kept.read())
+            raise
+        finally:
+            os.dup2(stderr, sys.stderr.fileno())
+            os.close(stderr)
+
+
+def rollout_of_run(run_id: str) -> Evidence | None:
+    """The rollout that a run of Dagster's worked on, or None where there is none."""
+    with dg.DagsterInstance.get() as instance:
+        run = instance.get_run_by_id(run_id)
+    return worked_on(run) if run is not None else None

@@ -1,0 +1,198 @@
+"""The way from a Dagster step into the core: the rollout that this process works on for a run."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+
+import dagster as dg
+
+from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.record import AttemptOutcome
+from canary_pipeline.orchestration.command import commanded
+from canary_pipeline.orchestration.resource import RolloutResource
+from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.runs import (
+    launched_by,
+    rollout_of,
+    tag_rollout,
+    tell_decision,
+)
+from canary_pipeline.outside.claim import Claim, last_holder
+from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.stop import Stop
+from canary_pipeline.planning import resolve
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.store.folder import NotARolloutError
+from canary_pipeline.store.layout import SUMMARY
+
+
+@dataclass
+class Work:
+    """A run's work on a rollout in this process.
+
+    Attributes:
+        run_id: The run.
+        rollout: What the definitions were built from.
+        stop: Ends everything that waits.
+        say: Takes a line for Dagster's log.
+        context: The attempt, once the first step has opened it.
+    """
+
+    run_id: str
+    rollout: Rollout
+    stop: Stop
+    say: Callable[[str], None]
+    context: Context | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def conclude(
+        self,
+        instance: dg.DagsterInstance,
+        outcome: AttemptOutcome,
+        detail: str,
+        check_stop: Callable[[], None] = lambda: None,
+    ) -> Decision | None:
+        """See to whatever the steps have not seen to, and tell Dagster.
+
+        A decision that was reached stays, unless the rollout was stopped before its run was done.
+
+        Args:
+            instance: Where the run is recorded.
+            outcome: How the attempt ended.
+            detail: What ended it, free of secrets.
+            check_stop: Ends a rollback.
+
+        Returns:
+            The decision; None where no rollout was opened.
+        """
+        if self.context is None:
+            return None
+        evidence = self.context.evidence
+        reached = None if outcome == "aborted" else _reached(self.context)
+        context = replace(self.context, check_stop=check_stop, say=quietly(self.say))
+        decision = reached or conclude(context, outcome, detail)
+        run_id, on_page = context.run_id, reached is None
+        tell_decision(instance, run_id, self.rollout, evidence, decision, on_page=on_page)
+        if not decision.allowed:
+            # Dagster's own last words on a red run are a stack trace; these are the reader's.
+            context.tell(f"decision: {decision.word}; {evidence.folder / SUMMARY}")
+        return decision
+
+
+def _reached(context: Context) -> Decision | None:
+    """The decision that the last step has reached, or None."""
+    try:
+        last = context.evidence.header().last_attempt
+    except NotARolloutError:
+        return None
+    ended = last is not None and last.run_id == context.run_id and last.outcome is not None
+    return decide(context.evidence.verified_record()) if ended else None
+
+
+_works: dict[str, Work] = {}
+"""By run id, what this process works on."""
+
+
+@contextmanager
+def working(
+    rollout: Rollout, run: dg.DagsterRun, stop: Stop, say: Callable[[str], None]
+) -> Iterator[Work]:
+    """Let the steps of a run find the work of this process while the body runs."""
+    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say)
+    try:
+        yield work
+    finally:
+        del _works[run.run_id]
+
+
+def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = False) -> Context:
+    """Enter the rollout that this step's run works on.
+
+    Args:
+        context: The step's context.
+        rollout: What the definitions were built from.
+        opens: Whether this step may start a new rollout.
+
+    Raises:
+        dagster.Failure: When the run cannot be a rollout, with a message for people.
+    """
+    _require_summary(context, rollout)
+    resource: RolloutResource = context.resources.rollout
+    work = _works.get(context.run_id) or _begun_here(context, rollout, resource)
+    with work.lock:
+        if work.context is None:
+            try:
+                work.context = _entered(context, rollout, resource, opens=opens)
+            except Exception as error:
+                raise dg.Failure(str(error), allow_retries=False) from error
+    return replace(work.context, say=quietly(context.log.info), check_stop=work.stop.check)
+
+
+def _entered(
+    context: dg.OpExecutionContext, rollout: Rollout, resource: RolloutResource, *, opens: bool
+) -> Context:
+    command = commanded()
+    settings = (command and command.settings) or resolve(
+        rollout.environment,
+        os.environ,
+        launch=resource.launch_config(),
+        declared=rollout.cohorts,
+    )
+    evidence = rollout_of(context.instance, context.run)
+    if evidence is None and not opens:
+        raise ValueError(_whole(rollout))
+    if evidence is None:
+        evidence = opened(settings, rollout.environment, SystemClock())
+    steps = context.run.step_keys_to_execute
+    runnable = None if steps is None else rollout.gates_among(steps)
+    entered = enter_rollout(
+        settings, evidence, context.run_id, launched_by(context.run), runnable=runnable
+    )
+    tag_rollout(context.instance, context.run_id, entered.evidence)
+    return entered
+
+
+def _begun_here(
+    context: dg.OpExecutionContext, rollout: Rollout, resource: RolloutResource
+) -> Work:
+    """The work of a run that another executor runs in this process, until the run's end."""
+    name = rollout.environment.name
+    if last_holder(name).get("run") == context.run_id:
+        raise dg.Failure("another process works on this run: the steps of a rollout run in one")
+    stack, run, instance = resource.at_teardown, context.run, context.instance
+    stack.enter_context(Claim(name, {"run": run.run_id, "pid": str(os.getpid())}))
+    work = stack.enter_context(working(rollout, run, Stop(), context.log.info))
+
+    stack.callback(work.conclude, instance, "crashed", "a step failed")
+    return work
+
+
+def _require_summary(context: dg.OpExecutionContext, rollout: Rollout) -> None:
+    """Refuse a run without the summary: it could be green without an `allow`."""
+    summary = rollout.asset_key("summary").to_python_identifier()
+    steps = context.run.step_keys_to_execute
+    planned = summary in {node.name for node in context.job_def.nodes}
+    if not planned or (steps is not None and summary not in steps):
+        raise dg.Failure(_whole(rollout), allow_retries=False)
+
+
+def _whole(rollout: Rollout) -> str:
+    return (
+        f"a rollout is all of its assets: launch the job {rollout.environment.job_name}, or "
+        "re-execute a run of it 'from selected' or 'from failure', so that the run holds the "
+        "summary and knows its rollout"
+    )
+
+
+def quietly(say: Callable[[str], None]) -> Callable[[str], None]:
+    """A log that never stands in the way of the work: its storage may fail for some time."""
+
+    def said(line: str) -> None:
+        with suppress(Exception):  # the line is lost, the rollout is not
+            say(line)
+
+    return said

@@ -1,0 +1,222 @@
+"""From settings to the plan of one rollout: what a launch may choose, and what goes together."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.plan import Plan
+from canary_pipeline.model.urls import shown_url
+from canary_pipeline.outside.endpoints import Endpoints
+from canary_pipeline.outside.token import (
+    FixedToken,
+    Redactor,
+    Token,
+    TokenFile,
+    TokenUnavailableError,
+)
+from canary_pipeline.settings import SettingError, SettingValues, settings_table
+from canary_pipeline.sources import FromFile, Reading, read_values
+
+
+@dataclass(frozen=True)
+class LaunchConfig:
+    """What a launch may choose; None leaves the choice to flag, environment, file and default."""
+
+    cohorts: tuple[int, ...] | None = None
+    soak_seconds: int | None = None
+    skip_gates: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of one rollout, resolved and validated.
+
+    Attributes:
+        plan: What the rollout does.
+        endpoints: Where it asks.
+        token: What it asks with.
+        values: Every setting by itself.
+        sources: Where each setting comes from that somebody gave.
+    """
+
+    plan: Plan
+    endpoints: Endpoints
+    token: Token | None
+    values: SettingValues
+    sources: Mapping[str, str]
+
+    @property
+    def redactor(self) -> Redactor:
+        """Knows every secret among them."""
+        return Redactor(self.token)
+
+    @property
+    def parallel_gates(self) -> int:
+        """How many gates may run at once."""
+        every = max(len(self.plan.gates), 1)
+        return min(self.values.max_parallel_gates or every, every)
+
+
+def resolve(
+    environment: Environment,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    launch: LaunchConfig | None = None,
+    *,
+    declared: tuple[int, ...] | None = None,
+    file: FromFile | None = None,
+    names: Collection[str] = SettingValues.model_fields,
+) -> Settings:
+    """Turn everything that was said into the settings of one rollout.
+
+    Args:
+        environment: What is rolled out to.
+        variables: The environment variables.
+        flags: The flags' values by setting name.
+        launch: The launch config.
+        declared: The cohorts that the graph was built for; by default those that were read.
+        file: What a file says of this environment.
+        names: The settings to read; all others keep their defaults.
+
+    Raises:
+        SettingError: When a value is not accepted, or does not go with another one.
+    """
+    launch = launch or LaunchConfig()
+    reading = read_values(environment, variables, flags, file, names)
+    values = reading.values
+    declared = declared or values.cohorts
+    check_launch(environment, launch, declared)
+    token = _token(environment, reading)
+    missing = _missing_for_probe(environment, reading)
+    skip_gates = launch.skip_gates or values.skip_gates
+    cohorts = declared if launch.cohorts is None else launch.cohorts
+    soak = values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
+    by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
+    declared_cohorts = environment.default_cohorts if "cohorts" in by_flag else declared
+    declared_soak = (
+        environment.default_soak_seconds if "soak_seconds" in by_flag else values.soak_seconds
+    )
+    plan = Plan(
+        environment=environment.name,
+        title=environment.title,
+        cohorts=cohorts,
+        declared_cohorts=declared_cohorts,
+        soak_seconds=soak,
+        declared_soak_seconds=declared_soak,
+        skip_gates=skip_gates,
+        gates=environment.gates,
+        gate_groups=values.gate_groups,
+        missing_for_probe=missing,
+        control_base_url=_shown(values.control_base_url),
+        runtime_metrics_url=_shown(values.runtime_metrics_url),
+        control_status_url=_shown(values.control_status_url),
+        repo_root=str(values.repo_root or Path.cwd()),
+        gate_timeout_seconds=values.gate_timeout_seconds,
+        http_timeout_seconds=values.http_timeout_seconds,
+        stop_grace_seconds=values.stop_grace_seconds,
+        thread_id=environment.thread_id,
+        cohort_key=environment.cohort_key,
+        variable_stem=environment.variable_stem,
+        **({} if skip_gates else _changes(reading, token)),
+    )
+    endpoints = Endpoints(
+        values.control_base_url, values.runtime_metrics_url, values.control_status_url
+    )
+    return Settings(plan, endpoints, token, values, reading.sources)
+
+
+def _shown(url: str | None) -> str | None:
+    return None if url is None else shown_url(url)
+
+
+def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple[int, ...]) -> None:
+    """Make sure that a launch chooses only what is accepted.
+
+    Args:
+        environment: What is rolled out to.
+        launch: The launch config.
+        declared: The cohorts that the graph was built for.
+
+    Raises:
+        SettingError: When it does not.
+    """
+    table, config = settings_table(environment), "launch config resources.rollout.config"
+    if launch.soak_seconds is not None:
+        table["soak_seconds"].read(f"{config}.cohort_soak_seconds", str(launch.soak_seconds))
+    if launch.cohorts is None:
+        return
+    cohorts = table["cohorts"]
+    cohorts.read(f"{config}.cohorts", ",".join(map(str, launch.cohorts)))
+    if not set(launch.cohorts) <= set(declared):
+        accepted = (
+            f"a subset of the declared cohorts {','.join(map(str, declared))}; to declare others "
+            f"set {cohorts.variable} before the code location loads"
+        )
+        raise SettingError(f"{config}.cohorts", repr(list(launch.cohorts)), accepted)
+
+
+def _token(environment: Environment, reading: Reading) -> Token | None:
+    value, file = reading.values.auth_token, reading.values.auth_token_file
+    if value is not None:
+        return FixedToken(value.get_secret_value())
+    if file is None:
+        return None
+    token = TokenFile(file)
+    try:
+        token.read()
+    except TokenUnavailableError as error:
+        accepted = settings_table(environment)["auth_token_file"].kind.words
+        source = reading.sources["auth_token_file"]
+        raise SettingError(source, f"not usable ({error})", accepted) from None
+    return token
+
+
+def _missing_for_probe(environment: Environment, reading: Reading) -> tuple[str, ...]:
+    """What no cohort is probed without: all of it or nothing, since a half is a mistake."""
+    table, given = settings_table(environment), reading.sources
+    token = next((given[name] for name in ("auth_token", "auth_token_file") if name in given), None)
+    url = given.get("control_base_url")
+    names = {
+        "control_base_url": f"{table['control_base_url'].variable}",
+        "auth_token": f"{table['auth_token'].variable} (or {table['auth_token_file'].variable})",
+    }
+    if (url is None) != (token is None):
+        missing = names["auth_token" if token is None else "control_base_url"]
+        both = "both, so that cohorts are probed, or neither"
+        raise SettingError(missing, f"not set, but {url or token} is", both)
+    if url is not None:
+        return ()
+    if reading.values.require_probes:
+        accepted = f"it together with {' and '.join(names.values())}"
+        raise SettingError(given["require_probes"], "true, but nothing can be probed", accepted)
+    return tuple(names)
+
+
+def _changes(reading: Reading, token: Token | None) -> dict[str, Any]:
+    """How cohorts are made live."""
+    values = reading.values
+    command = values.apply_command
+    if command is None:
+        return {}
+    rollback = values.rollback_command or command
+    secret = token.read() if token else None
+    for name, text in (("apply_command", command), ("rollback_command", rollback)):
+        if secret is not None and secret in text:
+            accepted = "a command that reads the token from the environment or a file"
+            raise SettingError(
+                reading.sources[name], "a command that holds the auth token (not shown)", accepted
+            )
+    if secret is None:
+        accepted = (
+            "none while control_base_url and auth_token are missing: what cannot be verified is "
+            "not applied"
+        )
+        raise SettingError(reading.sources["apply_command"], repr(command), accepted)
+    return {
+        "apply_command": command,
+        "rollback_command": rollback,
+        "on_block": values.on_block,
+        "verify_timeout_seconds": values.verify_timeout_seconds,
+    }

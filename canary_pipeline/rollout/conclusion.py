@@ -1,0 +1,89 @@
+"""The one way to end an attempt: note how, decide, restore what is owed, decide anew."""
+
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.model.record import AttemptOutcome, Header
+from canary_pipeline.outside.clock import Clock
+from canary_pipeline.outside.stop import StoppedError
+from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.rollout.checkout import checkout_now
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.live.rollback import settle
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
+
+FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"
+
+
+def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = None) -> Decision:
+    """End this attempt, whatever ends it.
+
+    The decision is written first, because a rollback may take minutes.
+
+    Args:
+        context: The attempt. Its `check_stop` may end the rollback, which is recorded then.
+        outcome: `finished` when every step was reached.
+        detail: What ended it otherwise, free of secrets.
+    """
+    evidence = context.evidence
+    if evidence.rescue():
+        outcome, detail = "aborted", FOLDER_LOST
+    took = None if context.began is None else context.clock.monotonic() - context.began
+    end_attempt(evidence, context.run_id, outcome, detail, context.clock, took=took)
+    decision = write_decision(evidence, evidence.verified_record())
+    try:
+        settled = settle(context, detail or "the rollout blocks")
+    except StoppedError as stopped:
+        context.tell(f"rollback: {stopped}")
+        settled = evidence.record().last_rollback
+    if settled is not None:
+        decision = rewrite_decision(evidence, context.clock)
+    if decision.allowed:
+        Journal(context.plan.environment).settled(evidence.folder)
+    return decision
+
+
+def end_attempt(
+    evidence: Evidence,
+    run_id: str,
+    outcome: AttemptOutcome,
+    detail: str | None,
+    clock: Clock,
+    *,
+    took: float | None = None,
+) -> None:
+    """Note how the attempt of a run ended, and seal the rows."""
+    where = _where(evidence) if outcome != "finished" else ""
+
+    def close(header: Header) -> Header:
+        last = header.last_attempt
+        if last is None or last.run_id != run_id:
+            return header
+        now = checkout_now(header, evidence.folder)
+        ended = header.with_last_attempt(
+            ended_at=rfc3339(clock.now()),
+            outcome=outcome,
+            detail=f"{detail}{where}" if detail else None,
+            duration_seconds=None if took is None else round(took, 3),
+            commit_after=now.commit if now.commit != last.commit else None,
+            dirty=last.dirty if now.dirty is None else now.dirty or last.dirty,
+        )
+        return _sealed(ended, evidence, clock)
+
+    evidence.update_header(close)
+
+
+def _where(evidence: Evidence) -> str:
+    steps = [f"{state.step} ({state.phase})" for state in evidence.all_in_flight()]
+    return f", at {', '.join(steps)}" if steps else ", between two steps"
+
+
+def rewrite_decision(evidence: Evidence, clock: Clock) -> Decision:
+    """Write the decision anew, after rows were added to a rollout whose attempt had ended."""
+    evidence.update_header(lambda header: _sealed(header, evidence, clock))
+    return write_decision(evidence, evidence.verified_record())
+
+
+def _sealed(header: Header, evidence: Evidence, clock: Clock) -> Header:
+    now = {"sealed": evidence.seal(header.sealed), "decided_at": rfc3339(clock.now())}
+    return header.model_copy(update=now)

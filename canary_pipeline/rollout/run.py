@@ -1,0 +1,45 @@
+"""A whole rollout, run by the core alone: the same steps that Dagster drives."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.outside.stop import Signals, StoppedError
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.steps import Step, Steps
+
+
+def roll_out(context: Context, steps: Steps, signals: Signals) -> Decision:
+    """Run every step to its end, and conclude whatever happens.
+
+    Args:
+        context: This attempt at the rollout.
+        steps: Its steps.
+        signals: Stop it at any time; another one ends the rollback that follows.
+    """
+    working = replace(context, check_stop=signals.stop.check)
+    concluding = replace(context, check_stop=signals.check_again)
+    try:
+        for phase in steps.phases:
+            _side_by_side(phase, working)
+    except StoppedError as stopped:
+        signals.obey()
+        return conclude(concluding, "aborted", str(stopped))
+    except Exception as error:
+        signals.obey()
+        conclude(concluding, "crashed", f"a step failed ({type(error).__name__})")
+        raise
+    return decide(context.evidence.verified_record())
+
+
+def _side_by_side(lanes: tuple[tuple[Step, ...], ...], context: Context) -> None:
+    with ThreadPoolExecutor(max(len(lanes), 1), thread_name_prefix="lane") as pool:
+        for ended in [pool.submit(_one_by_one, lane, context) for lane in lanes]:
+            ended.result()
+
+
+def _one_by_one(lane: tuple[Step, ...], context: Context) -> None:
+    for step in lane:
+        context.check_stop()
+        step.run(context)

@@ -1,0 +1,179 @@
+"""Where settings are read: a flag wins over the environment, that over a file and the default."""
+
+import difflib
+from collections import ChainMap
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.text import one_line
+from canary_pipeline.settings import (
+    Setting,
+    SettingError,
+    SettingValues,
+    settings_table,
+)
+
+DECLARED = (
+    "cohorts", "soak_seconds", "max_parallel_gates", "gate_groups", "apply_command",
+    "notify_url", "ui_url", "cron", "timezone",
+)  # fmt: skip
+"""What Dagster's definitions are built from, when the code location loads."""
+
+PROBING = (
+    "control_base_url", "auth_token", "auth_token_file", "http_timeout_seconds",
+    "ca_bundle", "client_cert",
+)  # fmt: skip
+"""What it takes to ask what is live."""
+
+RESTORING = (
+    *PROBING, "cohorts", "soak_seconds", "runtime_metrics_url", "control_status_url", "repo_root",
+    "gate_timeout_seconds", "stop_grace_seconds", "apply_command", "rollback_command", "on_block",
+    "verify_timeout_seconds",
+)  # fmt: skip
+"""What it takes to restore staging, which nothing else may keep from happening."""
+
+_TOKENS = {"auth_token", "auth_token_file"}
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """What a file says of one environment.
+
+    Attributes:
+        where: The file and the table in it, such as `canary.toml: environments.staging-eu`.
+        values: Text, whole numbers, booleans, or lists of these, by setting name.
+    """
+
+    where: str
+    values: Mapping[str, object]
+
+
+class Reading(NamedTuple):
+    """The values of all settings, and for each that somebody gave, where."""
+
+    values: SettingValues
+    sources: Mapping[str, str]
+
+
+_Layer = dict[str, tuple[str, str]]
+"""What one kind of source gives: its name and its text, by setting name."""
+
+
+def read_values(
+    environment: Environment,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+    file: FromFile | None = None,
+    names: Collection[str] = SettingValues.model_fields,
+) -> Reading:
+    """Read every setting that a flag, a variable or a file gives.
+
+    Args:
+        environment: What is rolled out to.
+        variables: The environment variables; an empty one counts as unset.
+        flags: The flags' values by setting name; None where a flag was not given.
+        file: What a file says of this environment.
+        names: The settings to read; all others keep their defaults.
+
+    Raises:
+        SettingError: On the first value that is not accepted.
+    """
+    every = settings_table(environment)
+    table = {name: every[name] for name in every if name in names}
+    layers = (*_said(table, variables, flags or {}), _by_file(every, file))
+    _keep_one_token(layers)
+    given = ChainMap(*layers)
+    values: dict[str, Any] = {
+        "cohorts": environment.default_cohorts,
+        "soak_seconds": environment.default_soak_seconds,
+    }
+    values |= {name: row.read(*given[name]) for name, row in table.items() if name in given}
+    return Reading(SettingValues(**values), {name: source for name, (source, _) in given.items()})
+
+
+def declared(
+    environment: Environment, variables: Mapping[str, str], file: FromFile | None = None
+) -> SettingValues:
+    """What Dagster's definitions are built from; nothing else is looked at.
+
+    Raises:
+        SettingError: When one of these is not accepted.
+    """
+    return read_values(environment, variables, file=file, names=DECLARED).values
+
+
+def _said(
+    table: Mapping[str, Setting], variables: Mapping[str, str], flags: Mapping[str, str | None]
+) -> tuple[_Layer, _Layer]:
+    by_flag, by_variable = _Layer(), _Layer()
+    for name, row in table.items():
+        if row.flag and (text := flags.get(name)) is not None:
+            by_flag[name] = (row.flag, text)
+        if row.variable and (text := variables.get(row.variable)):
+            by_variable[name] = (row.variable, text)
+    return by_flag, by_variable
+
+
+def _by_file(table: Mapping[str, Setting], file: FromFile | None) -> _Layer:
+    layer: _Layer = {}
+    for name, raw in file.values.items() if file else ():
+        source = f"{file.where}.{name}" if file else ""
+        if name not in table:
+            raise SettingError(source, "not a setting", f"{_nearest(name, table)}, for one")
+        try:
+            layer[name] = (source, _text(raw))
+        except TypeError:
+            raise SettingError(source, "of another type", table[name].kind.words) from None
+    return layer
+
+
+def _text(raw: object) -> str:
+    """A file's value as a variable would say it."""
+    if isinstance(raw, bool):
+        return str(raw).lower()
+    if isinstance(raw, list):
+        items = [_text(item) for item in raw]
+        return (";" if any("," in item for item in items) else ",").join(items)
+    if isinstance(raw, str | int):
+        return str(raw)
+    raise TypeError
+
+
+def _keep_one_token(layers: Iterable[_Layer]) -> None:
+    """Let the token of the highest source stand, in whichever form it is given."""
+    higher: set[str] = set()
+    for layer in layers:
+        here = _TOKENS & layer.keys()
+        if here == _TOKENS and not higher:
+            sources = " and ".join(layer[name][0] for name in sorted(here))
+            raise SettingError(sources, "both set", "one of them")
+        for name in here if higher else ():
+            del layer[name]
+        higher |= here
+
+
+def unknown_variables(
+    environment: Environment, variables: Mapping[str, str], *others: Environment
+) -> list[str]:
+    """A sentence for each variable that looks like a setting of this environment and is none.
+
+    Args:
+        environment: What is rolled out to.
+        variables: The environment variables; an empty one counts as unset.
+        others: Environments whose variables may be set beside these.
+    """
+    tables = [settings_table(each) for each in (environment, *others)]
+    known = {row.variable for table in tables for row in table.values() if row.variable}
+    prefix = environment.variable_stem
+    given = {f"{prefix}_CANARY_ENV_FILE", f"{prefix}_CANARY_CLAIM_TOKEN"}
+    return [
+        one_line(f"{name} is not a setting; the nearest is {_nearest(name, known)}")
+        for name, value in sorted(variables.items())
+        if value and name.startswith(f"{prefix}_") and name not in known | given
+    ]
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    return difflib.get_close_matches(name, sorted(known), 1, 0)[0]
