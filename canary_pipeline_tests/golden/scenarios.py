@@ -1,0 +1,90 @@
+"""The six rollouts whose folders are golden: everything that a rollout can end in."""
+
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from canary_pipeline_tests.conftest import GATES, Checkout, Commands, await_true
+from canary_pipeline_tests.fake_staging import GOOD, Behaviour, FakeStaging, answer
+from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply
+
+FOLDERS = Path(__file__).parent / "folders"
+"""A folder a scenario, byte for byte as it was written; only the picture in it is emptied."""
+
+NEW_FROM = "GOLDEN_FOLDERS_FROM"
+"""Names the folder of the programs that make the golden folders anew; unset in tests."""
+
+NEUTRAL = Path("/tmp/golden")  # noqa: S108 - golden folders name it, so no machine's own path
+"""Where the rollouts run while the golden folders are made anew."""
+
+
+@dataclass
+class World:
+    """Commands, a checkout under version control whose gates pass, and a staging that applies."""
+
+    commands: Commands
+    checkout: Checkout
+    staging: FakeStaging
+
+    def __post_init__(self) -> None:
+        """Give what a folder tells of its world a fixed value."""
+        self.commands.folder = self.commands.folder.parent
+        self.commands.environment["LOGNAME"] = "operator"
+        self.staging.snapshots["/status"] = answer(200, {"data": {"service": "control"}})
+        let_apply(self.staging, self.checkout.folder)
+        for gate in GATES:
+            self.checkout.gate(gate, "echo all is well")
+        as_somebody = "-c user.name=somebody -c user.email=somebody@localhost"
+        for git in ("init -q", "add .", f"{as_somebody} commit -q -m checkout"):
+            words = ["git", "-C", str(self.checkout.folder), *git.split()]
+            subprocess.run(words, check=True, env=self.commands.environment)
+
+
+WELL, METRICS = answer(200, GOOD), answer(200, {"delivery": {"total_polls": 7}})
+BROKEN = answer(500, {"error": {"code": "internal"}})
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A rollout: its exit code, its arguments, how its world behaves, and whether it is stopped."""
+
+    code: int
+    arguments: str
+    cohort_25: Behaviour = WELL
+    metrics: Behaviour = METRICS
+    chaos: str = "echo all is well"
+    apply_command: str = ""
+    stop_in_soak: bool = False
+
+    def play(self, world: World) -> Path:
+        """Run it to its end; return its folder."""
+        world.staging.probes[25] = self.cohort_25
+        world.staging.snapshots["/metrics"] = self.metrics
+        world.checkout.gate("spacetime-chaos", self.chaos)
+        world.commands.environment[APPLY_VARIABLE] = self.apply_command
+        process = world.commands.start("canary-rollout", "run", *self.arguments.split())
+        if self.stop_in_soak:
+            await_true(lambda: _soaks(world.commands), seconds=90)
+            process.send_signal(signal.SIGTERM)
+        result = world.commands.finish(process)
+        assert result.code == self.code, result.out + result.err
+        [folder] = world.commands.folders
+        return folder
+
+
+def _soaks(commands: Commands) -> bool:
+    steps = [file for folder in commands.folders for file in folder.glob("in-flight/*.json")]
+    return any('"phase": "soak"' in file.read_text() for file in steps)
+
+
+SCENARIOS = {
+    "allow": Scenario(0, "--cohorts 5,100 --cohort-soak-seconds 1"),
+    "block-at-25": Scenario(1, "--cohorts 5,25,100", cohort_25=BROKEN),
+    "failing-gate": Scenario(1, "--cohorts 5,100", chaos="echo 'events lost' >&2; exit 3"),
+    "dry-run": Scenario(1, "--cohorts 5,100 --skip-gates", metrics=BROKEN),
+    "aborted": Scenario(3, "--cohorts 5 --cohort-soak-seconds 20", stop_in_soak=True),
+    "rolled-back": Scenario(
+        1, "--cohorts 5,25", cohort_25=BROKEN, apply_command=f"{FAKE_APPLY} && echo applied"
+    ),
+}
