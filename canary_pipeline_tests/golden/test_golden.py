@@ -111,6 +111,8 @@ def test_yesterdays_rollout_goes_on_to_allow(scenario: str, world: World) -> Non
     text = text.replace(header["repo_root"], str(world.checkout.folder))
     text = text.replace(header["control_base_url"], world.staging.url)
     (folder / "rollout.json").write_text(text)
+    for state in folder.glob("in-flight/*"):  # its soak is over, whatever the clock here says
+        state.write_text(re.sub(r"\b20\d\d-", "2020-", state.read_text()))
 
     result = world.commands.run("canary-rollout", "resume", str(folder))
 
