@@ -10,11 +10,11 @@ from canary_pipeline.commands.exits import BadInputError
 VARIABLE = "DAGSTER_HOME"
 
 
-def default_home() -> Path:
-    """The instance's folder where nobody sets `DAGSTER_HOME`: one for each user."""
+def default_home(name: str = "dagster") -> Path:
+    """The folder of a user's instance of this name; the first where nobody sets `DAGSTER_HOME`."""
     import platformdirs  # noqa: PLC0415 - not needed where DAGSTER_HOME is set
 
-    return platformdirs.user_state_path("canary-pipeline") / "dagster"
+    return platformdirs.user_state_path("canary-pipeline") / name
 
 
 def use_home() -> Path:

@@ -4,13 +4,15 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import click
 
 from canary_pipeline.accepted import SWITCH
-from canary_pipeline.commands.exits import answers
-from canary_pipeline.environments import STAGING
+from canary_pipeline.commands.exits import BadInputError, answers
+from canary_pipeline.environments import DEMO, STAGING
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
@@ -124,24 +126,22 @@ def status(rollout: str | None, **flags: str | None) -> None:
 @settings_flags("cohorts", "soak_seconds", "output_dir")
 def demo(fault: str | None, **flags: str | None) -> None:
     """Roll out to a local stand-in for staging, with nothing configured."""
-    from canary_pipeline.commands import demo as demonstration  # noqa: PLC0415 - keeps --help fast
-    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415
+    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415 - keeps --help fast
 
     if fault == "list":
         for name, description in FAULTS.items():
-            print(f"{name:18} {description}")
+            print(f"{name:22} {description}")
         return
     with answers():
         if fault is not None and fault not in FAULTS:
             raise SettingError("--fault", repr(fault), ", ".join(FAULTS))
-        resolve(STAGING, {}, flags)
+        soak_seconds = resolve(DEMO, {}, flags).plan.soak_seconds
+        demonstration = _demonstration()
         demonstration.announce(fault)
-        with demonstration.stand_in_environment(fault):
+        watched = soak_seconds >= demonstration.WATCH_SECONDS
+        with demonstration.stand_in_environment(fault, with_limits=watched):
             _adopt(flags)
-            settings = resolve(STAGING, os.environ, flags)
-            from canary_pipeline.commands import run as rollout  # noqa: PLC0415
-
-            sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, demonstration=True))
+            sys.exit(demonstration.demonstrate(resolve(DEMO, os.environ, flags)))
 
 
 @main.command()
@@ -149,9 +149,25 @@ def demo(fault: str | None, **flags: str | None) -> None:
 def dev(port: int) -> None:
     """Open the Dagster UI with the stand-in behind it."""
     with answers():
-        from canary_pipeline.commands.demo import serve_ui  # noqa: PLC0415 - keeps --help fast
+        sys.exit(_demonstration().serve_ui(port))
 
-        sys.exit(serve_ui(port))
+
+def _demonstration() -> ModuleType:
+    """The demo, where what its stand-in needs is installed.
+
+    Raises:
+        BadInputError: When it is not.
+    """
+    from canary_pipeline.local_staging import NEEDED  # noqa: PLC0415 - keeps --help fast
+
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        install = "pip install 'canary-pipeline[demo]'"
+        message = f"the stand-in needs {', '.join(missing)}; to install that: {install}"
+        raise BadInputError(message)
+    from canary_pipeline.commands import demo  # noqa: PLC0415 - keeps --help fast
+
+    return demo
 
 
 @main.command()
