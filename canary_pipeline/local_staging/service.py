@@ -19,10 +19,10 @@ from canary_pipeline.local_staging.traffic import Traffic
 
 MOST_MESSAGES = 500
 DRIFT_SECONDS = 1
-DIP_SECONDS = (0.5, 2.8)
-"""From when to when after the probe of the fault's cohort its percent is not live."""
+WELL_SECONDS = 0.9
+"""How long all is well after a probe: enough for a first look, and over at one a second later."""
 
-DEATH_SECONDS = 0.5
+DIP_SECONDS = 2
 HANGING_COHORTS = {str(percent) for percent in range(10, 101)}
 
 
@@ -61,9 +61,9 @@ class Staging:
     def _loses_canary(self) -> bool:
         if self.fault == "drift":
             return self.seconds_since("a look") > DRIFT_SECONDS
-        begin, end = DIP_SECONDS
-        probed = self.fault == "dip-at-25" and "probe" in self.first
-        return probed and begin < self.seconds_since("probe") < end
+        if self.fault != "dip-at-25" or "probe" not in self.first:
+            return False
+        return WELL_SECONDS < self.seconds_since("probe") < WELL_SECONDS + DIP_SECONDS
 
     def seconds_since(self, what: str) -> float:
         """How long ago something happened first; it happens now if it never did."""
@@ -181,7 +181,7 @@ async def evaluate(request: Request) -> Response:
 async def _misbehave(staging: Staging, request: Request, thread: str) -> None:
     cohort = thread.removeprefix("staging-canary-thread-")
     if cohort == str(FAULT_PERCENT):
-        died = staging.seconds_since("probe") > DEATH_SECONDS
+        died = staging.seconds_since("probe") > WELL_SECONDS
         if staging.fault == "control-dies-at-25" and died:
             raise RefusedError(503, "unavailable", "The control service is gone.")
         if staging.fault == "error-at-25":
