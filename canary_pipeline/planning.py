@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.limits import Limit, parse_limits
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.urls import shown_url
 from canary_pipeline.outside.endpoints import Endpoints
@@ -91,8 +92,9 @@ def resolve(
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
     skip_gates = launch.skip_gates or values.skip_gates
+    limits = _limits(reading, soak_of(values, launch), live=not missing)
     cohorts = declared if launch.cohorts is None else launch.cohorts
-    soak = values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
+    soak = soak_of(values, launch)
     by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
     declared_cohorts = environment.default_cohorts if "cohorts" in by_flag else declared
     declared_soak = (
@@ -116,6 +118,8 @@ def resolve(
         gate_timeout_seconds=values.gate_timeout_seconds,
         http_timeout_seconds=values.http_timeout_seconds,
         stop_grace_seconds=values.stop_grace_seconds,
+        limits=tuple(map(str, limits)),
+        watch_seconds=values.watch_seconds,
         thread_id=environment.thread_id,
         cohort_key=environment.cohort_key,
         variable_stem=environment.variable_stem,
@@ -125,6 +129,26 @@ def resolve(
         values.control_base_url, values.runtime_metrics_url, values.control_status_url
     )
     return Settings(plan, endpoints, token, values, reading.sources)
+
+
+def soak_of(values: SettingValues, launch: LaunchConfig) -> int:
+    """The soak that a launch ends up with, in seconds."""
+    return values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
+
+
+def _limits(reading: Reading, soak_seconds: int, *, live: bool) -> tuple[Limit, ...]:
+    """The limits that soaks are judged by; refused where they could not be."""
+    values = reading.values
+    if values.limits is None:
+        return ()
+    source = reading.sources["limits"]
+    if values.runtime_metrics_url is None or not live:
+        accepted = "none without the runtime metrics URL, the control base URL and a token"
+        raise SettingError(source, repr(values.limits), accepted)
+    if soak_seconds < values.watch_seconds:
+        accepted = f"a soak of at least {values.watch_seconds} s, from look to look, with limits"
+        raise SettingError("the soak", f"{soak_seconds} s", accepted)
+    return parse_limits(values.limits)
 
 
 def _shown(url: str | None) -> str | None:

@@ -131,6 +131,7 @@ class InFlight(Recorded):
         soak_ends_at: When the soak is to end by the wall clock: for people.
         soaked_seconds: How much of the soak is done, by a monotonic clock.
         noted_at: When that was noted.
+        said: What there is to tell of it, such as what the last look has shown.
     """
 
     step: str
@@ -142,6 +143,7 @@ class InFlight(Recorded):
     soak_ends_at: str | None = None
     soaked_seconds: float | None = None
     noted_at: str | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _closest(limit: Limit, looks: Sequence[Look]) -> str:
     ]
     if not seen:
         return "never seen"
-    highest, at = max(seen, key=lambda pair: pair[0])
+    highest, at = max(seen)
     if not limit.growth:
         return f"at most {amount(highest)}, at {at:.0f} s"
     return f"rose by {amount(highest - seen[0][0])} in {at:.0f} s"

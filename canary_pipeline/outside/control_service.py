@@ -54,6 +54,11 @@ class ControlService:
             raise ValueError("the routing status needs the control base URL and a token")
         return self._exchange("GET", below(base, ROUTING_STATUS_PATH), MOST_RESPONSE_BYTES)
 
+    def metrics(self) -> Answer | Failure | None:
+        """Read the runtime's metrics; None where their URL is not configured."""
+        url = self._endpoints.runtime_metrics_url
+        return None if url is None else self._exchange("GET", url, MOST_SNAPSHOT_BYTES)
+
     def snapshot(self, kind: SnapshotKind) -> bytes | str | None:
         """Read one snapshot.
 

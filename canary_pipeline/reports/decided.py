@@ -2,6 +2,7 @@
 
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.record import Record
+from canary_pipeline.reports.health import health_text
 from canary_pipeline.reports.summary import summary_text
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
@@ -10,7 +11,8 @@ from canary_pipeline.store.folder import Evidence
 def write_decision(evidence: Evidence, record: Record) -> Decision:
     """Write what follows from a record, and return it."""
     decision = decide(record)
-    evidence.write_text(layout.SUMMARY, summary_text(record, decision, evidence.folder))
+    health = health_text(record, evidence)
+    evidence.write_text(layout.SUMMARY, summary_text(record, decision, evidence.folder, health))
     return decision
 
 

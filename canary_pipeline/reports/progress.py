@@ -84,7 +84,8 @@ def _moving(name: str, state: InFlight, now: datetime) -> StepProgress:
     if state.phase == "soak" and state.soak_ends_at:
         ends_at = datetime.fromisoformat(state.soak_ends_at)
         left = max((ends_at - now).total_seconds(), 0)
-        return StepProgress(name, "soaking", f"{clock_face(left)} left", left)
+        said = f", {state.said}" if state.said else ""
+        return StepProgress(name, "soaking", f"{clock_face(left)} left{said}", left)
     if state.phase in _DOING:
         return StepProgress(name, _DOING[state.phase])
     since = max((now - datetime.fromisoformat(state.started_at)).total_seconds(), 0)

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from canary_pipeline.model.looks import Look
 from canary_pipeline.model.record import Header, InFlight, Problem, Record
 from canary_pipeline.model.rows import CohortRow, GateRow, RollbackRow, RolloutWarning, Row
+from canary_pipeline.model.watching import unsupported
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout, seal
 from canary_pipeline.store.log import Log
@@ -118,8 +120,20 @@ class Evidence:
             if self.sha256(name) != digest
         ]
         found += self._chain_problems(record.header.sealed)
+        found += self._health_problems(record)
         found += _strangers(record)
         return replace(record, problems=(*record.problems, *found))
+
+    def _health_problems(self, record: Record) -> list[Problem]:
+        """What the looks on file say against cohorts that passed."""
+        found = []
+        for percent, row in record.cohorts:
+            name = layout.health(percent)
+            broken = seal.problem_of(self.read_bytes(name), "")
+            said = broken or (row and unsupported(record.header, row, self.looks(percent)))
+            if said:
+                found.append(Problem(name, said))
+        return found
 
     def _rows(self, name: str, model: type[RowModel], problems: list[Problem]) -> list[RowModel]:
         try:
@@ -146,6 +160,10 @@ class Evidence:
             if message is not None:
                 found.append(Problem(name, message))
         return found
+
+    def looks(self, percent: int) -> list[Look]:
+        """The looks at staging while a cohort soaked; one that is no look ends them."""
+        return self._rows(layout.health(percent), Look, [])
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
