@@ -38,6 +38,11 @@ MOST_BLOCKED = 0.003
 HIGH = {"numbers": {LAG: 812}}
 MISSING = {"numbers": {"mirror.faild_total": 0}}
 SHORT = replace(WATCH, soak_seconds=15)
+MINUTE = replace(WATCH, soak_seconds=60)
+SHADOW_IS_OFF = {"live": WANTED.model_copy(update={"shadow_enabled": False})}
+SHADOW_OFF = replace(
+    WATCH, wanted=WANTED.model_copy(update={"shadow_enabled": False, "shadow_sample_rate": 0.0})
+)
 DRIFTED = "live is users 0 %, autopilots 0 %, shadow on at 1; wanted users 25 %, autopilots 25 %"
 NO_SUCH_NAME = "no such name mirror.failed_total; near: mirror.faild_total"
 RESTARTED = "restarted, or several instances answer"
@@ -105,6 +110,15 @@ def each(change: dict[str, Any], *moments: int) -> dict[int, dict[str, Any]]:
         (WATCH, series({30: BAD_PROBE, 60: BAD_PROBE}, 900), None, "healthy"),
         (WATCH, series(each({"evaluate": None}, 30, 45), 45), "probe_failed_in_soak",
          "evaluate was not asked, at two looks in a row"),
+        (WATCH, [look(0, 0, {LAG: 812, FAILED: 5}), *series({0: {"evaluate": None}}, 900)], None,
+         "healthy"),
+        (WATCH, series({30: {"metrics": 503, "numbers": {FAILED: 4}}}, 900), None, "healthy"),
+        (SHORT, [look(0, 0), look(0, 15)], None, None),
+        (SHORT, [look(1, 0), look(2, 15, {POLLS: 1})], None, "healthy"),
+        (MINUTE, [look(1, 0), look(2, 30, {POLLS: 0}), look(3, 59, {POLLS: 0}), look(4, 74, **LOST),
+                  look(5, 89, {POLLS: 1})],
+         "limit_exceeded", "delivery.total_polls rose by 0 in 89 s; at least 1"),
+        (SHADOW_OFF, series(each(SHADOW_IS_OFF, *range(0, 901, 15)), 900), None, "healthy"),
         (WATCH, series(each(LOST, 900), 900), None, None),
         (WATCH, series(each(LOST, 900), 915), None, "healthy"),
         (SHORT, series({}, 15), None, "healthy"),
