@@ -190,7 +190,7 @@ class SettingValues(BaseModel):
     signing_key: Path | None = _setting(
         a.FILE, "The SSH key that signs decisions; by default they are not signed."
     )
-    notify_url: str | None = _setting(
+    notify_url: SecretStr | None = _setting(
         a.RECEIVER, "Who is told of decisions; by default nobody.", secret=True
     )
     ui_url: str | None = _setting(
