@@ -74,7 +74,7 @@ def _check_picture(picture: str | None) -> None:
 
 
 def _draw(rollouts: Sequence[PastRollout], file: Path) -> None:
-    from canary_pipeline.reports.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
+    from canary_pipeline.reports.trend import trend  # noqa: PLC0415 - imports matplotlib
 
     try:
         file.write_bytes(trend(rollouts))

@@ -61,7 +61,7 @@ def _metadata(found: list[PastRollout]) -> dict[str, dg.MetadataValue]:
         "blocked": dg.MetadataValue.int(sum(rollout.decision == "block" for rollout in found)),
     }
     if found:
-        from canary_pipeline.reports.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.trend import trend  # noqa: PLC0415 - imports matplotlib
 
         metadata["history"] = table(_frame(found))
         metadata["trend"] = image(trend(found))

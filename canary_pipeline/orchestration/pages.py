@@ -105,7 +105,7 @@ def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.Me
         "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
         "allowed": dg.MetadataValue.int(int(decision.allowed)),
         "reasons": dg.MetadataValue.int(len(decision.reasons)),
-        "duration_seconds": dg.MetadataValue.float(evidence.header().duration_seconds or 0.0),
+        "duration_seconds": dg.MetadataValue.float(evidence.record().duration_seconds or 0.0),
         **file_metadata(evidence, SUMMARY),
     }
 

@@ -141,7 +141,7 @@ def read_rollout(evidence: Evidence) -> PastRollout:
         environment=header.environment,
         started_at=started_at,
         ended_at=ended_at,
-        duration_seconds=header.duration_seconds,
+        duration_seconds=record.duration_seconds,
         decision=counted,
         what_blocked=_in_short(reasons),
         attempts=len(header.attempts),

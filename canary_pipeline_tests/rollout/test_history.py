@@ -10,11 +10,11 @@ import pytest
 
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.model.times import moment_of
 from canary_pipeline.outside.clock import rfc3339
 from canary_pipeline.reports.history import (
     LONGEST_REASON,
     PastRollout,
-    moment_of,
     past_rollouts,
     read_rollout,
 )
