@@ -132,6 +132,7 @@ def _bars(header: Header, gates: _Lanes, later: _Lanes, now: datetime) -> list[_
     """
     bars: list[_Bar] = []
     rows = [(lane, row) for lane, rows in (gates | later).items() for row in rows]
+    rows.sort(key=lambda item: (_told(item[1]) or "") if item[0] in gates else "~")
     for attempt in header.attempts:
         begin = _end(bars)
         for lane, row in rows:

@@ -108,6 +108,14 @@ def test_an_allowed_rollout_has_its_gates_side_by_side_and_a_bar_for_each_soak()
     assert [own[0][:2] for own in cohorts.values()] == probes
 
 
+def test_a_gate_that_waited_for_another_begins_where_it_began() -> None:
+    queued = record([gate("one", 90, 100), gate("two", 0, 90)], attempt(0, 100))
+
+    drawn = bars(timeline_figure(queued, at(100)).axes[0])
+
+    assert drawn == {"gate one": [("gate passed", 90, 10)], "gate two": [("gate passed", 0, 90)]}
+
+
 def test_what_failed_is_told_apart_and_what_waited_has_no_bar() -> None:
     failed = gate("two", 1, 60, status="failed", detail="exit code 1")
     skipped = {"status": "skipped", "reason": "gates_not_passed", "duration_seconds": 0.0}
