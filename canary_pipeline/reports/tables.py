@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from canary_pipeline.model.limits import numbers_of
 from canary_pipeline.model.plan import SnapshotKind
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import CohortRow, GateRow
@@ -72,12 +73,4 @@ def _numbers(evidence: Evidence, kind: SnapshotKind, moment: str) -> "pd.Series[
         value = json.loads(text) if text is not None else None
     except ValueError:
         value = None
-    if not isinstance(value, dict):
-        return pd.Series(dtype="float64")
-    flat = pd.json_normalize(value).iloc[0]
-    numbers = {
-        str(name): float(item)
-        for name, item in flat.items()
-        if isinstance(item, (int, float)) and not isinstance(item, bool)
-    }
-    return pd.Series(numbers, dtype="float64")
+    return pd.Series(numbers_of(value), dtype="float64")
