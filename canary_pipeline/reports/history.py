@@ -107,10 +107,15 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Raises:
         OSError: When the root cannot be listed.
     """
+    return [read_rollout(evidence) for evidence in newest(root, limit)]
+
+
+def newest(root: Path, limit: int | None = None) -> list[Evidence]:
+    """The rollouts directly below a folder, newest first; raises `OSError` as `past_rollouts`."""
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
-    return [read_rollout(evidence) for _, evidence in dated[:limit]]
+    return [evidence for _, evidence in dated[:limit]]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:
