@@ -1,9 +1,28 @@
 """Text for people: durations, and what comes from elsewhere and must not break its line."""
 
+import unicodedata
+
 
 def one_line(text: str) -> str:
-    """Text without line ends or other control characters."""
-    return "".join(character if character.isprintable() else " " for character in text)
+    r"""Text whose line ends and other unprintable characters are seen as escapes, such as `\n`.
+
+    That takes in terminal escapes, and what turns the direction of writing.
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character.isprintable():
+        return character
+    if unicodedata.category(character) == "Zs":
+        return " "  # a blank of another kind
+    return character.encode("unicode_escape").decode()
+
+
+def foreign(text: str, longest: int = 200) -> str:
+    """Somebody else's words on one line, cut to so many characters."""
+    shown = one_line(text[: longest + 1])
+    return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
 def duration(seconds: float) -> str:

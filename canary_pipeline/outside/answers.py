@@ -39,12 +39,16 @@ class Answer:
         body: The body, or its beginning where it was longer than what was asked for.
         complete: Whether the body was not cut.
         content_type: The `Content-Type` header, or an empty string.
+        location: Where a redirect leads, on one line and without URL secrets.
+        note: A word on a body that could not be unpacked; empty otherwise.
     """
 
     status: int
     body: bytes
     complete: bool
     content_type: str = ""
+    location: str | None = None
+    note: str = ""
 
     def json_object(self) -> dict[str, Any] | None:
         """The body as a JSON object, or None where it is something else."""
@@ -61,9 +65,21 @@ class Answer:
             ValueError: When it is something else.
         """
         try:
-            return json.loads(self.body.decode("utf-8"), parse_constant=_refuse)
+            return json.loads(self.body.decode("utf-8-sig"), parse_constant=_refuse)
         except RecursionError:
             raise ValueError("nested too deeply") from None
+
+
+def routing_driver_missing(data: dict[str, Any] | None) -> str | None:
+    """Why a JSON answer to a probe may not be the control service's, as a sentence, or None.
+
+    Args:
+        data: The body as an object; None where it is something else, which is another warning.
+    """
+    inner = {} if data is None else data.get("data")
+    if data is None or (isinstance(inner, dict) and isinstance(inner.get("driver"), str)):
+        return None
+    return "the answer names no data.driver: something else than the control service may answer"
 
 
 def _refuse(name: str) -> Any:

@@ -2,6 +2,7 @@
 
 from canary_pipeline.model.plan import Endpoints, SnapshotKind, origin, shown_url
 from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.outside.tls import Tls
 from canary_pipeline.outside.token import Token, TokenUnavailableError
 
 EVALUATE_PATH = "/api/v1/control/runtime-routing/evaluate"
@@ -13,17 +14,25 @@ MOST_SNAPSHOT_BYTES = 16 * 1024 * 1024
 class ControlPlane:
     """The staging side, as one rollout sees it."""
 
-    def __init__(self, endpoints: Endpoints, token: Token | None, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        endpoints: Endpoints,
+        token: Token | None,
+        timeout_seconds: float,
+        tls: Tls = Tls(),  # noqa: B008 - frozen
+    ) -> None:
         """Know where to ask; nothing is sent yet.
 
         Args:
             endpoints: The URLs.
             token: Read again before every request that carries it.
             timeout_seconds: The whole time that one exchange may take.
+            tls: Whom to trust, and what to show who we are.
         """
         self._endpoints = endpoints
         self._token = token
         self._timeout_seconds = timeout_seconds
+        self._tls = tls
 
     def evaluate(self, percent: int) -> Answer | Failure:
         """Ask the control service how it would route this cohort's thread."""
@@ -75,6 +84,7 @@ class ControlPlane:
             payload=payload,
             most_bytes=most_bytes,
             timeout_seconds=self._timeout_seconds,
+            tls=self._tls,
         )
 
     def _bearer_for(self, url: str) -> str | None:
@@ -93,11 +103,11 @@ def below(base: str, path: str) -> str:
 
 def _snapshot_problem(answer: Answer) -> str | None:
     if not HTTP_OK <= answer.status < HTTP_OK + 100:
-        return f"answered {answer.status}"
+        return f"answered {answer.status}" + (f" to {answer.location}" if answer.location else "")
     if not answer.complete:
         return f"is longer than {MOST_SNAPSHOT_BYTES} bytes"
     try:
         answer.json()
     except ValueError:
-        return "answered something that is not JSON"
+        return answer.note or "answered something that is not JSON"
     return None

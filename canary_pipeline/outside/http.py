@@ -1,31 +1,50 @@
 """One HTTP exchange, bounded in time and size.
 
 It runs in a thread of its own and is given up at its deadline, whatever holds it (a name server, a
-byte a second, an endless body). Import this module only where something is asked: requests takes
-its time.
+byte a second, an endless body). Import this module only where something is asked: what it imports
+takes its time.
 """
 
+import http.client
+import json
+import logging
 import queue
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+import zlib
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from urllib.parse import urljoin
 
-import requests
-import urllib3.exceptions
-from requests.auth import AuthBase, HTTPBasicAuth
-from requests.utils import get_auth_from_url, urldefragauth
+import urllib3
+from requests.utils import (
+    get_auth_from_url,
+    get_environ_proxies,
+    select_proxy,
+    urldefragauth,
+)
+from urllib3 import exceptions
 
+from canary_pipeline.model.plan import shown_url
+from canary_pipeline.model.text import foreign
 from canary_pipeline.outside.answers import Answer, Failure, FailureKind
+from canary_pipeline.outside.tls import Tls, TlsFileError, client_context
 
 CHUNK_BYTES = 65536
+CONNECT_SHARE = 3
+"""An address that swallows everything is given up after a third of the time: one host often has
+two addresses, of which the second may answer."""
 
+_MOST_INTERIM = 100
 _HEADERS = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",  # what is kept as evidence is what was sent
     "User-Agent": "canary-pipeline",
 }
+logging.getLogger("urllib3.connection").disabled = True  # it logs URLs with all that they hold
 
 
 def exchange(
@@ -36,6 +55,7 @@ def exchange(
     payload: dict[str, str] | None,
     most_bytes: int,
     timeout_seconds: float,
+    tls: Tls = Tls(),  # noqa: B008 - frozen
 ) -> Answer | Failure:
     """Ask once.
 
@@ -46,76 +66,153 @@ def exchange(
         payload: Sent as JSON, where there is one.
         most_bytes: Of the body; what is longer is cut.
         timeout_seconds: The whole time that the exchange may take.
+        tls: Whom to trust, and what to show who we are.
     """
-    auth = _auth_for(url, bearer)
     deadline = time.monotonic() + timeout_seconds
 
     def ask() -> Answer:
-        return _request(method, url, payload, auth, most_bytes=most_bytes, deadline=deadline)
+        headers = {**_HEADERS, **_authorization(url, bearer)}
+        body = None
+        if payload is not None:
+            headers["Content-Type"] = "application/json"
+            body = json.dumps(payload).encode()
+        with _manager(url, tls) as manager:
+            return _request(
+                manager, method, url, headers, body, most_bytes=most_bytes, deadline=deadline
+            )
 
     return _within(timeout_seconds, ask)
 
 
-def _auth_for(url: str, bearer: str | None) -> AuthBase:
+def _authorization(url: str, bearer: str | None) -> dict[str, str]:
+    """What to show; `~/.netrc` is never asked."""
     if bearer is not None:
-        return _BearerAuth(bearer)
+        return {"Authorization": f"Bearer {bearer}"}
+    return _basic("Authorization", url)
+
+
+def _basic(header: str, url: str) -> dict[str, str]:
     user, password = get_auth_from_url(url)
-    return HTTPBasicAuth(user, password) if user else _NoAuth()
+    if not user:
+        return {}
+    return {header: f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
 
 
-class _BearerAuth(AuthBase):
-    """Sends the token; being an auth object, it also keeps `~/.netrc` from replacing it."""
+def _manager(url: str, tls: Tls) -> urllib3.PoolManager:
+    """Whatever connects: directly, or through the proxy that the environment names."""
+    proxy = select_proxy(url, get_environ_proxies(url, no_proxy=None))
+    proxy = proxy if proxy is None or "://" in proxy else f"http://{proxy}"
+    secure = any(each and each.lower().startswith("https:") for each in (url, proxy))
+    context = client_context(tls) if secure else None  # reading what is trusted takes its time
+    if proxy is None:
+        manager = urllib3.PoolManager(ssl_context=context)
+    else:
+        manager = urllib3.ProxyManager(
+            urldefragauth(proxy),
+            proxy_headers=_basic("Proxy-Authorization", proxy),
+            ssl_context=context,
+            proxy_ssl_context=context,
+        )
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    return manager
 
-    def __init__(self, token: str) -> None:
-        self._token = token
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+class _FinalResponse(http.client.HTTPResponse):
+    """The answer itself: interim ones (102 Processing, 103 Early Hints) are read past."""
+
+    def _read_status(self) -> tuple[str, int, str]:
+        for _ in range(_MOST_INTERIM):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not (http.HTTPStatus.PROCESSING <= status < http.HTTPStatus.OK):
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("interim answers without end")
 
 
-class _NoAuth(AuthBase):
-    """Sends nothing, not even what `~/.netrc` may hold for the host."""
+class _Connection(urllib3.connection.HTTPConnection):
+    response_class = _FinalResponse
 
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        return request
+    def _new_conn(self) -> socket.socket:
+        """Connect; what follows (a proxy, TLS) may take all of the time again."""
+        connected = super()._new_conn()
+        connected.settimeout((connected.gettimeout() or 0) * CONNECT_SHARE)
+        return connected
+
+
+class _TlsConnection(_Connection, urllib3.connection.HTTPSConnection):
+    pass
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 def _request(
+    manager: urllib3.PoolManager,
     method: str,
     url: str,
-    payload: dict[str, str] | None,
-    auth: AuthBase,
+    headers: Mapping[str, str],
+    body: bytes | None,
     *,
     most_bytes: int,
     deadline: float,
 ) -> Answer:
-    with (
-        requests.Session() as session,
-        session.request(
-            method,
-            urldefragauth(url),
-            json=payload,
-            auth=auth,
-            headers=_HEADERS,
-            timeout=max(deadline - time.monotonic(), 0.001),
-            allow_redirects=False,
-            stream=True,
-        ) as response,
-    ):
-        body = bytearray()
-        for chunk in response.iter_content(CHUNK_BYTES):
-            body += chunk
-            if len(body) > most_bytes:
-                break
-            if time.monotonic() >= deadline:
-                raise requests.Timeout
-        return Answer(
-            response.status_code,
-            bytes(body[:most_bytes]),
-            len(body) <= most_bytes,
-            response.headers.get("Content-Type", ""),
-        )
+    left = max(deadline - time.monotonic(), 0.001)
+    response = manager.request(
+        method,
+        urldefragauth(url),
+        headers=headers,
+        body=body,
+        timeout=urllib3.Timeout(connect=left / CONNECT_SHARE, read=left),
+        redirect=False,
+        retries=False,
+        preload_content=False,
+        decode_content=False,
+    )
+    received = bytearray()
+    while len(received) <= most_bytes and (chunk := response.read1(CHUNK_BYTES)):
+        received += chunk
+        if time.monotonic() >= deadline:
+            raise TimeoutError
+    data, note = _decoded(bytes(received), response.headers.get("Content-Encoding", ""), most_bytes)
+    return Answer(
+        response.status,
+        data[:most_bytes],
+        complete=max(len(received), len(data)) <= most_bytes,
+        content_type=response.headers.get("Content-Type", ""),
+        location=_shown_location(url, response.headers.get("Location")),
+        note=note,
+    )
+
+
+def _decoded(body: bytes, encoding: str, most_bytes: int) -> tuple[bytes, str]:
+    """What a server compressed unasked, and a word where that cannot be undone."""
+    if not body or encoding.strip().lower() in ("", "identity"):
+        return body, ""
+    unpacking = zlib.decompressobj(wbits=47)  # gzip or zlib, whichever it is
+    try:
+        data = unpacking.decompress(body, most_bytes + 1)
+    except zlib.error:
+        data = b""
+    if unpacking.eof or len(data) > most_bytes:
+        return data, ""
+    named = foreign(encoding, 40)
+    return body, f"its body came as {named}, cannot be unpacked, and is kept as it came"
+
+
+def _shown_location(url: str, location: str | None) -> str | None:
+    """Where a redirect leads, without its secrets and on one line."""
+    if location is None:
+        return None
+    location = location.encode("latin-1").decode("utf-8", "replace")
+    try:
+        return foreign(shown_url(urljoin(url, location)))
+    except ValueError:
+        return "an address that is none"
 
 
 def _within(seconds: float, ask: Callable[[], Answer]) -> Answer | Failure:
@@ -142,43 +239,83 @@ def _timed_out(seconds: float) -> Failure:
 def _failure(error: BaseException, seconds: float) -> Failure:
     """Say what went wrong in our own words: an exception's text may hold the whole URL."""
     causes = _causes(error)
-    if any(isinstance(cause, (requests.Timeout, TimeoutError)) for cause in causes):
+    through = "the proxy: " if _first(causes, exceptions.ProxyError) else ""
+    if _first(causes, TimeoutError) and _first(causes, exceptions.ConnectTimeoutError):
+        each = f"{seconds / CONNECT_SHARE:.3g} s for each address"
+        return Failure("timeout", f"{through}no connection could be made ({each})")
+    if _first(causes, (exceptions.ReadTimeoutError, TimeoutError)):
         return _timed_out(seconds)
-    for kinds, kind, message in _FAILURES:
-        if any(isinstance(cause, kinds) for cause in causes):
+    known = _known_failure(causes)
+    if known is not None:
+        return Failure(known.kind, f"{through}{known.message}")
+    name = type(causes[-1]).__name__
+    return Failure("connection_failed", f"{through}the exchange failed ({name})")
+
+
+def _known_failure(causes: list[BaseException]) -> Failure | None:
+    for kinds, kind, say in _FAILURES:
+        cause = _first(causes, kinds)
+        message = None if cause is None else say(cause)
+        if message is not None:
             return Failure(kind, message)
-    return Failure("connection_failed", f"the exchange failed ({type(causes[-1]).__name__})")
+    return None
 
 
-_FAILURES: tuple[
-    tuple[type[BaseException] | tuple[type[BaseException], ...], FailureKind, str], ...
-]
-_FAILURES = (
+Kinds = type[BaseException] | tuple[type[BaseException], ...]
+
+
+def _first(causes: list[BaseException], kinds: Kinds) -> BaseException | None:
+    return next((cause for cause in causes if isinstance(cause, kinds)), None)
+
+
+def _refused_tunnel(error: BaseException) -> str | None:
+    status = re.match(r"Tunnel connection failed: (\d{3})\b", str(error))
+    return f"it answered {status[1]} instead of connecting" if status else None
+
+
+def _unreadable(error: BaseException) -> str | None:
+    """What http.client found wrong with an answer's head."""
+    if isinstance(error, http.client.RemoteDisconnected):
+        return None
+    if isinstance(error, http.client.BadStatusLine):
+        return "what answered does not speak HTTP"
+    told = {
+        "got more than 100 headers": "the answer has more than 100 headers",
+        "interim answers without end": "interim answers came without end",
+    }
+    if isinstance(error, http.client.LineTooLong):
+        return "a header of the answer is longer than 65536 bytes"
+    return told.get(str(error))
+
+
+def _tls_problem(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the server's certificate is not trusted: {foreign(error.verify_message)}"
+    reason = foreign(getattr(error, "reason", None) or "certificate or protocol")
+    return f"no secure connection could be made (TLS: {reason})"
+
+
+_FAILURES: tuple[tuple[Kinds, FailureKind, Callable[[BaseException], str | None]], ...] = (
+    (TlsFileError, "tls_failure", str),
+    (OSError, "connection_failed", _refused_tunnel),
     (
-        (socket.gaierror, urllib3.exceptions.NameResolutionError),
+        (socket.gaierror, exceptions.NameResolutionError),
         "dns_failure",
-        "the host name cannot be resolved",
+        lambda _: "the host name cannot be resolved",
     ),
-    (ConnectionRefusedError, "connection_refused", "the connection was refused"),
+    (ConnectionRefusedError, "connection_refused", lambda _: "the connection was refused"),
+    (ssl.SSLError, "tls_failure", _tls_problem),
+    (http.client.HTTPException, "connection_failed", _unreadable),
     (
-        (ssl.SSLError, requests.exceptions.SSLError),
-        "tls_failure",
-        "no secure connection could be made (TLS certificate or protocol)",
-    ),
-    (
-        (
-            ConnectionError,
-            urllib3.exceptions.ProtocolError,
-            requests.exceptions.ChunkedEncodingError,
-        ),
+        (ConnectionError, exceptions.ProtocolError),
         "connection_reset",
-        "the connection was closed before the answer was complete",
+        lambda _: "the connection was closed before the answer was complete",
     ),
 )
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """An exception and everything that led to it, as requests and urllib3 nest it."""
+    """An exception and everything that led to it, as urllib3 nests it."""
     found: list[BaseException] = []
     pending: list[object] = [error]
     while pending:
