@@ -1,8 +1,6 @@
 """The life of a rollout: opened once, worked on by one attempt after another, always concluded."""
 
-import os
 import platform
-import subprocess
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
@@ -13,6 +11,7 @@ from canary_pipeline.model.env_sequence import env_sequence_text
 from canary_pipeline.model.plan import Changes, Gate, Plan, shown_url
 from canary_pipeline.model.rows import Attempt, AttemptOutcome, Header, PlannedGate
 from canary_pipeline.outside.clock import Clock, rfc3339
+from canary_pipeline.outside.git import checkout_state
 from canary_pipeline.store.folder import (
     ENV_SEQUENCE,
     HEADER,
@@ -70,7 +69,7 @@ def default_folder(plan: Plan, started_at: datetime) -> Path:
 
 def new_header(plan: Plan, started_at: datetime) -> Header:
     """What `rollout.json` says of a rollout that nobody has worked on yet."""
-    commit, dirty = checkout_state(plan.repo_root)
+    checkout = checkout_state(plan.repo_root)
     urls, changes = plan.endpoints, plan.changes
     return Header(
         environment=plan.environment.name,
@@ -91,8 +90,8 @@ def new_header(plan: Plan, started_at: datetime) -> Header:
         rollback_command=changes.rollback_command if changes else None,
         on_block=changes.on_block if changes else None,
         verify_timeout_seconds=changes.verify_timeout_seconds if changes else None,
-        commit=commit,
-        dirty=dirty,
+        commit=checkout.commit,
+        dirty=checkout.dirty,
         versions={
             "canary-pipeline": metadata.version("canary-pipeline"),
             "dagster": metadata.version("dagster"),
@@ -103,29 +102,6 @@ def new_header(plan: Plan, started_at: datetime) -> Header:
 
 def _shown(url: str | None) -> str | None:
     return None if url is None else shown_url(url)
-
-
-def checkout_state(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit of a checkout and whether it has uncommitted changes; None where unknown."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if commit is None:
-        return None, None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit, None if changes is None else bool(changes)
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(  # noqa: S603 - fixed arguments
-            ["git", "-C", str(folder), *arguments],  # noqa: S607 - the operator's own git
-            capture_output=True,
-            check=True,
-            timeout=10,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return answer.stdout.decode("utf-8", "replace").strip()
 
 
 def settled_plan(plan: Plan, header: Header) -> Plan:
