@@ -1,12 +1,11 @@
 """The auth token: where it is read, and how it is kept out of everything that is written."""
 
-import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote
 
-REDACTED = "[redacted]"
+from canary_pipeline.outside.redaction import SHORTEST, Hidden
 
 
 class TokenUnavailableError(Exception):
@@ -63,53 +62,59 @@ def _usable(value: str, name: str) -> str:
 
 
 class Redactor:
-    """Replaces every token seen so far with `[redacted]`.
+    """Replaces every secret known so far with `[redacted]`; may be used by several threads.
 
     A token file is read again for each use, so a token that was renewed a moment ago is known.
     """
 
-    def __init__(self, token: Token | None) -> None:
-        """Know the token as it is now, so that it is hidden even after it was renewed."""
+    def __init__(self, token: Token | None, secrets: Iterable[str] = ()) -> None:
+        """Know the token as it is now, so that it is hidden even after it was renewed.
+
+        Args:
+            token: Hidden however short it is.
+            secrets: What else must not be read, such as `url_secrets`; those of less than
+                `SHORTEST` characters are left alone.
+        """
         self._token = token
-        self._seen: set[bytes] = set()
+        self._known = {secret for secret in secrets if len(secret) >= SHORTEST}
+        self._hidden = Hidden().and_also(self._known)
+        self._learning = threading.Lock()
         self.notice()
 
     def notice(self) -> None:
         """Take note of the token as it is now; to be called often while others may see it."""
-        self._secrets()
+        if self._token is None:
+            return
+        try:
+            value = self._token.read()
+        except TokenUnavailableError:
+            return  # nothing new to hide; what was seen stays hidden
+        with self._learning:
+            if value not in self._known:
+                self._hidden = self._hidden.and_also([value])
+                self._known.add(value)
 
     def text(self, text: str) -> str:
-        """The text without any token, and without what cannot be written as UTF-8."""
+        """The text without any secret, and without what cannot be written as UTF-8."""
         return self.data(text.encode("utf-8", "replace")).decode("utf-8", "replace")
 
     def data(self, data: bytes) -> bytes:
-        """The bytes without any token."""
-        for secret in self._secrets():
-            data = data.replace(secret, REDACTED.encode())
-        return data
+        """The bytes without any secret."""
+        self.notice()
+        return self._hidden.redacted(data)
+
+    def decided(self, data: bytes) -> tuple[bytes, bytes]:
+        """The beginning of a stream without any secret, and what must wait for more of it."""
+        self.notice()
+        return self._hidden.decided(data)
 
     def stream(self, write: Callable[[bytes], object]) -> "RedactingStream":
-        """A writer that hands everything on to `write`, even a token cut across two chunks."""
+        """A writer that hands everything on to `write`, even a secret cut across two chunks."""
         return RedactingStream(self, write)
-
-    def longest(self) -> int:
-        """The length of the longest token known, in bytes."""
-        return max((len(secret) for secret in self._secrets()), default=0)
-
-    def _secrets(self) -> list[bytes]:
-        if self._token is not None:
-            try:
-                value = self._token.read()
-            except TokenUnavailableError:
-                pass  # nothing new to hide; what was seen stays hidden
-            else:
-                forms = (value, quote(value, safe=""), json.dumps(value)[1:-1])
-                self._seen |= {form.encode() for form in forms}
-        return sorted(self._seen, key=len, reverse=True)
 
 
 class RedactingStream:
-    """Redacts a stream of chunks, holding back the few bytes that may begin a token."""
+    """Redacts a stream of chunks, holding back what may be the beginning of a secret."""
 
     def __init__(self, redactor: Redactor, write: Callable[[bytes], object]) -> None:
         self._redactor = redactor
@@ -118,11 +123,8 @@ class RedactingStream:
 
     def write(self, chunk: bytes) -> None:
         """Take the next chunk."""
-        data = self._redactor.data(self._held + chunk)
-        keep = max(self._redactor.longest() - 1, 0)
-        cut = max(len(data) - keep, 0)
-        self._write(data[:cut])
-        self._held = data[cut:]
+        said, self._held = self._redactor.decided(self._held + chunk)
+        self._write(said)
 
     def close(self) -> None:
         """Hand on what was held back."""
