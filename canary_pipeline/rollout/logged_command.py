@@ -107,7 +107,7 @@ def run_logged(
             write=log.write,
             timeout_seconds=plan.gate_timeout_seconds,
             clock=around.clock,
-            check_owner=look_up,
+            check_stop=look_up,
         )
         if finished.end == "cannot_start":
             log.write(f"{finished.detail}\n".encode())
