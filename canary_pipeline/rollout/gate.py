@@ -22,7 +22,7 @@ def run_gate(gate: Gate, plan: Plan, around: Surroundings) -> GateRow:
         )
     )
     around.say(f"{step}: {gate.command}")
-    ending = run_logged(gate.command, gate.log_file, plan, around)
+    ending = run_logged(gate.command, gate.log_file, plan, around, gate=gate.name)
     row = GateRow(
         gate=gate.name,
         status="passed" if ending.reason is None else "failed",

@@ -23,7 +23,7 @@ from canary_pipeline.rollout.live.routing import (
     await_answer,
     await_live,
 )
-from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.logged_command import CHANGE_GRACE_SECONDS, run_logged
 
 APPLY_FAILED = "apply_failed"
 PERCENT_DRIFTED = "percent_drifted"
@@ -130,7 +130,15 @@ def _apply(cohort: Cohort, changes: Changes, wanted: Routing) -> Made:
     )
     variables[env_file_variable(cohort.plan.environment.name)] = str(env_file)
     started = around.clock.monotonic()
-    ending = run_logged(changes.apply_command, log_file, cohort.plan, around, variables)
+    ending = run_logged(
+        changes.apply_command,
+        log_file,
+        cohort.plan,
+        around,
+        variables,
+        grace_seconds=CHANGE_GRACE_SECONDS,
+        leave_background=True,
+    )
     seconds = round(around.clock.monotonic() - started, 3)
     word = "applied" if ending.reason is None else f"apply failed ({ending.detail})"
     cohort.say(f"{word} in {seconds:.1f} s; {log_file}")

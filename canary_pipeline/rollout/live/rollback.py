@@ -16,7 +16,7 @@ from canary_pipeline.outside.clock import rfc3339
 from canary_pipeline.outside.control_service import ControlPlane
 from canary_pipeline.rollout.context import Surroundings
 from canary_pipeline.rollout.live.routing import await_live
-from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.logged_command import CHANGE_GRACE_SECONDS, run_logged
 from canary_pipeline.store.folder import Record
 
 STEP = "rollback"
@@ -136,7 +136,15 @@ def _restore(plan: Plan, control_plane: ControlPlane, around: Surroundings) -> _
     env_file = around.evidence.write_env_file(ROLLBACK_ENV_FILE, env_file_text(variables))
     variables[env_file_variable(plan.environment.name)] = str(env_file)
     around.say(f"rollback: back to {wanted}")
-    ending = run_logged(plan.changes.rollback_command, log_file, plan, around, variables)
+    ending = run_logged(
+        plan.changes.rollback_command,
+        log_file,
+        plan,
+        around,
+        variables,
+        grace_seconds=CHANGE_GRACE_SECONDS,
+        leave_background=True,
+    )
     if ending.reason is not None:
         return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
     seen = await_live(wanted, plan.changes.verify_timeout_seconds, control_plane, around)
