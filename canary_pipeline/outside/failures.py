@@ -87,6 +87,11 @@ _FAILURES: tuple[tuple[Kinds, FailureKind, Callable[[BaseException], str | None]
     (TlsFileError, "tls_failure", str),
     (OSError, "connection_failed", _refused_tunnel),
     (
+        exceptions.ProxySchemeUnknown,
+        "connection_failed",
+        lambda _: "the environment names a proxy that is neither http nor https",
+    ),
+    (
         (socket.gaierror, exceptions.NameResolutionError),
         "dns_failure",
         lambda _: "the host name cannot be resolved",

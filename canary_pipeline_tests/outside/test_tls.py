@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import trustme
@@ -22,7 +22,10 @@ TIMEOUT = 20.0
 
 
 class _Json(BaseHTTPRequestHandler):
+    seen: ClassVar[list[tuple[str, str | None]]] = []
+
     def do_GET(self) -> None:
+        self.seen.append((self.path, self.headers["Proxy-Authorization"]))
         self.send_response(200)
         self.send_header("Content-Length", "2")
         self.end_headers()
@@ -163,6 +166,25 @@ def test_a_proxy_that_refuses_says_so_without_its_password(
 
     assert refused == "the proxy: it answered 407 instead of connecting"
     assert unreachable == "the proxy: the connection was refused"
+
+
+def test_a_proxy_is_told_its_own_password_and_nothing_of_the_url_that_is_not_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving() as port:
+        monkeypatch.setenv("HTTP_PROXY", f"u:p@127.0.0.1:{port}")
+        found = ask("http://n4me:p4ssw0rd@staging.example.org/x?y=1#z")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.0/8")
+        assert isinstance(ask(f"http://127.0.0.1:{port}/direct"), Answer)
+    monkeypatch.setenv("HTTP_PROXY", "socks5://127.0.0.1:9")
+    unknown = message(ask("http://staging.example.org/"))
+
+    assert isinstance(found, Answer)
+    assert _Json.seen[-2:] == [
+        ("http://staging.example.org/x?y=1", "Basic dTpw"),
+        ("/direct", None),
+    ]
+    assert unknown == "the environment names a proxy that is neither http nor https"
 
 
 @contextmanager
