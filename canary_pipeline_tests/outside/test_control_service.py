@@ -207,6 +207,16 @@ def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
     assert f"{scheme}://127.0.0.1" in snapshot
 
 
+def test_a_header_that_cannot_be_read_does_not_log_the_url(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with raw_server(as_sent("X: y\r\nno header", b"{}")) as url:
+        found = ask(f"{url}/?key=qu3ry")
+
+    assert isinstance(found, Answer)
+    assert "qu3ry" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
