@@ -19,8 +19,8 @@ CHUNK_BYTES = 65536
 LOOK_UP_SECONDS = 0.2
 """How often a quiet command is looked at."""
 
-TERM_SECONDS = 1.0
-KILL_SECONDS = 1.0
+TERM_SECONDS = 0.5
+KILL_SECONDS = 0.5
 HAND_OVER_SECONDS = 1.0
 """How long whoever stops a command waits for it before the rest is seen to in a thread."""
 
