@@ -1,7 +1,6 @@
 """A rollout is opened once, and every attempt at it is accounted for."""
 
 import multiprocessing
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,30 +84,6 @@ def test_what_a_rollout_is_going_to_be_is_written_first_and_without_secrets(
     assert (evidence.read_text("canary-env-sequence.txt") or "").startswith("# Cohort 5%\n")
     files = [file.read_text() for file in evidence.folder.rglob("*") if file.is_file()]
     assert not any(word in text for text in files for word in ("n4me", "p4ssw0rd", "qu3ry"))
-
-
-def test_the_checkout_is_recorded_with_its_commit_and_whether_it_was_changed(
-    tmp_path: Path,
-) -> None:
-    assert attempts.checkout_state(tmp_path) == (None, None)
-    assert attempts.checkout_state(tmp_path / "gone") == (None, None)
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
-        answer = subprocess.run([*command, *arguments], check=True, capture_output=True, text=True)
-        return answer.stdout.strip()
-
-    git("init")
-    (tmp_path / "script").write_text("one")
-    git("add", "script")
-    git("commit", "-m", "one")
-    commit = git("rev-parse", "HEAD")
-
-    assert attempts.checkout_state(tmp_path) == (commit, False)
-    (tmp_path / "output").touch()
-    assert attempts.checkout_state(tmp_path) == (commit, False)
-    (tmp_path / "script").write_text("two")
-    assert attempts.checkout_state(tmp_path) == (commit, True)
 
 
 def test_joining_twice_is_one_attempt(evidence: Evidence, clock: FakeClock) -> None:

@@ -20,6 +20,7 @@ from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.token import Redactor, TokenFile
 from canary_pipeline.rollout.context import Surroundings
 from canary_pipeline.rollout.gate import record_skipped_gates, run_gate
+from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline_tests.conftest import await_true, gate_rows
 from canary_pipeline_tests.rollout.conftest import FakeClock, children_of
 
@@ -152,6 +153,50 @@ def test_a_gate_runs_in_the_checkout_with_the_callers_environment(
     row = run_gate(Gate("one", "'scripts/a gate.sh' x"), replace(plan, repo_root=folder), real)
 
     assert log_of(row, real) == f"x in {folder} with a value\n".encode()
+
+
+def test_a_gate_has_its_name_and_a_temporary_folder_of_its_own_and_nothing_that_is_ours(
+    plan: Plan, real: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ("CANARY_PIPELINE_ROLLOUT", "OA_STAGING_CANARY_SIGNING_KEY", "SSH_AUTH_SOCK")
+    for name in (*ours, "OA_SPACETIME_STAGING_JWT_SIGNING_KEY"):
+        monkeypatch.setenv(name, "given")
+    shown = " ".join(f"${{{name}-none}}" for name in ours)
+    command = (
+        'touch "$TMPDIR/x"; mktemp > /dev/null; echo "$TMPDIR"; echo "$OA_CANARY_GATE '
+        f'{shown} $OA_SPACETIME_STAGING_JWT_SIGNING_KEY"'
+    )
+
+    told = [log_of(run_gate(Gate(name, command), plan, real), real) for name in ("one", "two")]
+
+    (first, names), (second, _) = (log.decode().splitlines() for log in told)
+    assert names == "one none none none given"
+    assert first != second
+    assert not Path(first).exists()
+
+
+def test_what_changes_staging_may_use_an_agent_but_is_no_gate(
+    plan: Plan, real: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "socket")
+    monkeypatch.setenv("CANARY_PIPELINE_ROLLOUT", "folder")
+    command = 'echo "$SSH_AUTH_SOCK ${OA_CANARY_GATE-none} ${CANARY_PIPELINE_ROLLOUT-none} $MORE"'
+
+    run_logged(command, "logs/apply-5.log", plan, real, {"MORE": "more"})
+
+    log = (real.evidence.folder / "logs/apply-5.log").read_text()
+    assert log == "socket none none more\n"
+
+
+def test_a_gate_without_room_for_temporary_files_fails_with_the_reason(
+    plan: Plan, real: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+
+    row = run_gate(Gate("one", "true"), plan, real)
+
+    assert (row.status, row.reason) == ("failed", "cannot_start")
+    assert row.detail == "could not start: no temporary folder: No such file or directory"
 
 
 def test_a_gate_is_in_flight_while_it_runs(plan: Plan, real: Surroundings) -> None:

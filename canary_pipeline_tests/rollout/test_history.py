@@ -187,7 +187,7 @@ def test_what_denies_an_allow_is_one_line_too(allowed: Evidence) -> None:
 
     told = read_rollout(allowed).what_blocked
 
-    assert told == "no decision: SUMMARY.md says allow, but gate one failed: a  [31mb"
+    assert told == "no decision: SUMMARY.md says allow, but gate one failed: a\\n\\x1b[31mb"
 
 
 def test_gates_count_by_their_last_run_and_skipped_ones_do_not(evidence: Evidence) -> None:
