@@ -14,7 +14,7 @@ from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import CommandError, Exit
 from canary_pipeline.model.decision import decide
 from canary_pipeline.model.plan import Environment
-from canary_pipeline.outside.claim import Claim, EnvironmentTakenError
+from canary_pipeline.outside.claim import Claim, ClaimUnusableError, EnvironmentTakenError
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout import attempts
@@ -98,11 +98,8 @@ def _holding(environment: Environment) -> Iterator[None]:
     try:
         with Claim(environment.name, holder):
             yield
-    except EnvironmentTakenError as error:
+    except (EnvironmentTakenError, ClaimUnusableError) as error:
         raise CommandError(Exit.NO_DECISION, str(error)) from None
-    except PermissionError as error:
-        message = f"the environment cannot be claimed: {error.strerror}: {error.filename}"
-        raise CommandError(Exit.NO_DECISION, message) from None
 
 
 def _run_job(evidence: Evidence, environment: Environment, *, skip_gates: bool) -> Exit:

@@ -2,9 +2,9 @@
 
 from datetime import UTC, datetime
 
-from canary_pipeline.commands.exits import Exit
+from canary_pipeline.commands.exits import CommandError, Exit
 from canary_pipeline.model.text import one_line
-from canary_pipeline.outside.claim import current_holder, in_words
+from canary_pipeline.outside.claim import ClaimUnusableError, current_holder, in_words
 from canary_pipeline.outside.control_service import ControlPlane
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.reports.history import past_rollouts
@@ -24,12 +24,19 @@ def tell(evidence: Evidence | None, settings: Settings) -> Exit:
         evidence: The rollout; None for the newest one.
         settings: Where to ask what is live.
 
+    Raises:
+        CommandError: When nobody can say who rolls out.
+
     Returns:
         `Exit.BLOCK` where a rollout that is not at work has left a cohort live, else `Exit.ALLOW`.
     """
     environment = settings.plan.environment.name
-    holder = current_holder(environment)
-    busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
+    try:
+        holder = current_holder(environment)
+    except ClaimUnusableError as error:
+        raise CommandError(Exit.NO_DECISION, str(error)) from None
+    who = in_words(holder or {}) or "it says nothing of itself"
+    busy = "no rollout" if holder is None else f"a rollout is under way ({who})"
     print(f"{environment}: {busy}")
     print(f"live: {_live(settings)}")
     _tell_rollout(evidence or _newest())

@@ -18,7 +18,7 @@ from canary_pipeline.orchestration.runs import (
     launched_by,
     rollout_of,
 )
-from canary_pipeline.outside.claim import Claim, last_holder, lives
+from canary_pipeline.outside.claim import Claim, current_holder, last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.control_service import ControlPlane
 from canary_pipeline.outside.token import Redactor
@@ -135,7 +135,7 @@ def _watch_over(
     name = rollout.environment.name
     holder = last_holder(name)
     if holder.get("run") == context.run_id:
-        return owner_check(int(holder["pid"]))
+        return owner_check(int(holder["pid"]), name)
     resource.at_teardown.enter_context(
         Claim(name, {"run": context.run_id, "pid": str(os.getpid())})
     )
@@ -151,16 +151,17 @@ def _watch_over(
     return lambda: None
 
 
-def owner_check(pid: int) -> Callable[[], None]:
+def owner_check(pid: int, environment: str) -> Callable[[], None]:
     """A check that raises once a process has ended, even if nobody has taken note of its end.
 
     The parent of a step's process says nothing: it is a server that outlives whoever started it.
 
     Args:
         pid: The process that runs the rollout, alive now.
+        environment: What it holds.
     """
     if not hasattr(os, "pidfd_open"):  # not Linux
-        return lambda: _require(lives(pid))
+        return lambda: _require((current_holder(environment) or {}).get("pid") == str(pid))
     try:
         handle = os.pidfd_open(pid)
     except ProcessLookupError:

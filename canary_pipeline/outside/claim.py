@@ -1,160 +1,223 @@
-"""One rollout of an environment at a time on this host, however it was launched.
+"""One rollout at a time on this host: of an environment, and of a rollout's folder.
 
-The claim is a lock that the kernel drops with its process, so a killed owner leaves nothing to
-clean up. The lock file says who holds it.
+A claim is a lock that the kernel drops with its process: a killed owner leaves nothing to clean
+up, and a process with a dead owner's pid owns nothing. The lock file says who holds it. Asking
+(`F_OFD_GETLK`) takes nothing, so it never keeps a rollout from starting.
 """
 
-import fcntl
 import json
 import os
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
+from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.outside.file_lock import is_at, is_taken, take
+
 CLAIM_FOLDER_VARIABLE = "CANARY_PIPELINE_CLAIM_DIR"
 DEFAULT_CLAIM_FOLDER = "/tmp"  # noqa: S108 - the one folder that every user of a host shares
+FOLDER_LOCK = ".claim"  # in a rollout's folder while somebody works on it
 
 
 class EnvironmentTakenError(Exception):
-    """Another rollout of the environment is under way; the message names it."""
+    """Another rollout of the environment, or in the folder, is under way; the message names it."""
 
-    def __init__(self, environment: str, holder: Mapping[str, str]) -> None:
-        """Say who holds the environment."""
+    def __init__(self, what: str, holder: Mapping[str, str]) -> None:
+        """Say who holds what."""
         who = in_words(holder) or "it says nothing of itself"
-        super().__init__(f"another rollout of {environment} is under way: {who}")
+        super().__init__(f"another rollout of {what} is under way: {who}")
+
+
+class ClaimUnusableError(Exception):
+    """A lock file cannot be used here; the message says what to set."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        """Say which file, why, and what helps."""
+        helps = "use a folder that you can write, on a file system with locks"
+        if path.name != FOLDER_LOCK:
+            helps = f"set {CLAIM_FOLDER_VARIABLE} to a folder that everybody who rolls out on this "
+            helps += "host can write and sets alike, on a file system with locks"
+        super().__init__(f"the lock file {path} cannot be used ({error.strerror}): {helps}")
 
 
 @dataclass
 class _Held:
     handle: int
-    depth: int
+    depth: int = 0
 
 
-_held: dict[str, _Held] = {}
-"""The claims of this process: whoever holds one may claim it again."""
+_held: dict[Path, _Held] = {}
+"""The claims of this process: whoever holds one may claim it again, from any thread."""
+_guard = threading.RLock()
 
 
 class Claim:
     """The right to roll out to an environment; use it as a context manager."""
 
-    def __init__(self, environment: str, holder: Mapping[str, str]) -> None:
+    def __init__(
+        self, environment: str, holder: Mapping[str, str], *, path: Path | None = None
+    ) -> None:
         """Name the claim; nothing is claimed yet.
 
         Args:
             environment: Such as `staging`.
-            holder: What a refused rollout is told about this one.
+            holder: What a refused rollout is told about this one; its process is added.
+            path: Another lock file than the environment's.
         """
-        self._environment = environment
-        self._holder = holder
+        self._what, self._holder = environment, holder
+        self._path = path or claim_file(environment)
 
     def __enter__(self) -> Self:
         """Claim the environment.
 
         Raises:
             EnvironmentTakenError: When another process holds it.
-            OSError: When the lock file cannot be used.
+            ClaimUnusableError: When the lock file cannot be used.
         """
-        held = _held.get(self._environment)
-        if held is None:
-            held = _held[self._environment] = _Held(_lock(self._environment), 0)
-        held.depth += 1
-        self.describe(self._holder)
+        with _guard:
+            held = _held.get(self._path)
+            if held is None:
+                held = _held[self._path] = _Held(_lock(self._path, self._what))
+            held.depth += 1
+            self.describe(self._holder)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give the environment back."""
-        held = _held[self._environment]
-        held.depth -= 1
-        if held.depth == 0:
-            _describe(held.handle, {})
-            os.close(held.handle)
-            del _held[self._environment]
+        with _guard:
+            held = _held[self._path]
+            held.depth -= 1
+            if held.depth == 0:
+                _describe(held.handle, {})
+                if self._path.name == FOLDER_LOCK and is_at(held.handle, self._path):
+                    self._path.unlink()
+                os.close(held.handle)
+                del _held[self._path]
 
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
-        _describe(_held[self._environment].handle, holder)
+        _describe(_held[self._path].handle, {**holder, **_this_process()})
+
+    def still_held(self) -> bool:
+        """Whether the lock file is still the one that was locked; if not, others may have begun.
+
+        A rollout asks now and then: who cleans the folder takes the claim away without a word.
+        """
+        with _guard:
+            return self._path in _held and is_at(_held[self._path].handle, self._path)
+
+
+def lock_folder(folder: Path, holder: Mapping[str, str]) -> Claim:
+    """The claim on a rollout's own folder, for services that do not see each other's `/tmp`."""
+    return Claim(str(folder), holder, path=folder.absolute() / FOLDER_LOCK)
 
 
 def in_words(holder: Mapping[str, str]) -> str:
     """What a holder says of itself as a part of a sentence; empty where it says nothing."""
-    return ", ".join(f"{name} {value}" for name, value in holder.items())
+    hidden = ("process_started", "boot")
+    return ", ".join(f"{name} {value}" for name, value in holder.items() if name not in hidden)
 
 
 def claim_file(environment: str) -> Path:
     """The lock file of an environment on this host."""
     folder = os.environ.get(CLAIM_FOLDER_VARIABLE) or DEFAULT_CLAIM_FOLDER
-    return Path(folder) / f"canary-pipeline-{environment}.lock"
+    return Path(folder).absolute() / f"canary-pipeline-{environment}.lock"
 
 
 def last_holder(environment: str) -> dict[str, str]:
-    """What the holder says of itself; a killed one has had no time to take it back."""
-    try:
-        handle = os.open(claim_file(environment), os.O_RDONLY)
-    except OSError:
-        return {}
-    try:
-        return _read(handle)
-    finally:
-        os.close(handle)
+    """What the last holder said of itself; a killed one has had no time to take it back."""
+    with suppress(OSError):
+        return _looked_at(claim_file(environment))[1]
+    return {}
 
 
 def current_holder(environment: str) -> dict[str, str] | None:
     """What whoever holds the environment says of itself, or None where nobody does.
 
-    The lock itself is not tried, so that asking never keeps a rollout from starting: whoever
-    gives the environment back takes back what it said, and whoever was killed has no process.
+    Raises:
+        ClaimUnusableError: When nobody can say.
     """
-    holder = last_holder(environment)
-    pid = holder.get("pid", "")
-    return holder if pid.isdigit() and lives(int(pid)) else None
+    return holder_of(claim_file(environment))
 
 
-def lives(pid: int) -> bool:
-    """Whether a process exists."""
+def holder_of(path: Path) -> dict[str, str] | None:
+    """The same of a lock file, such as `FOLDER_LOCK` in a rollout's folder."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's, and alive
-        return True
-    return True
+        taken, holder = _looked_at(path)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ClaimUnusableError(path, error) from None
+    return holder if taken else None
 
 
-def _lock(environment: str) -> int:
-    handle = _open(claim_file(environment))
+def _lock(path: Path, what: str) -> int:
+    """Lock the file that is at the path; one that was replaced meanwhile protects nobody."""
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = _read(handle)
-        os.close(handle)
-        raise EnvironmentTakenError(environment, holder) from None
-    return handle
+        while True:
+            handle = _open(path)
+            held = False
+            try:
+                if held := take(handle, path):
+                    return handle
+            finally:
+                if not held:
+                    os.close(handle)
+            if (holder := holder_of(path)) is not None:
+                raise EnvironmentTakenError(what, holder)
+    except OSError as error:
+        if isinstance(error, PermissionError) and (holder := holder_of(path)) is not None:
+            raise EnvironmentTakenError(what, holder) from None  # another user's
+        raise ClaimUnusableError(path, error) from None
 
 
 def _open(path: Path) -> int:
-    """Open the lock file for everybody's use; another user's may only be readable."""
+    """Open the lock file for everybody's use, never through a link."""
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     except FileExistsError:
-        try:
-            return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
-        except PermissionError:
-            return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
-    os.fchmod(handle, 0o666)  # the umask must not lock other users out
+        return os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    with suppress(OSError):  # some network file systems refuse
+        os.fchmod(handle, 0o666)  # the umask must not lock other users out
     return handle
 
 
+def _this_process() -> dict[str, str]:
+    """What names this process for ever: pids are used again, and begin anew with every boot."""
+    known = {"pid": str(os.getpid())}
+    with suppress(OSError):
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+        known["process_started"] = rfc3339(datetime.now(UTC) - timedelta(seconds=age))
+        known["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return known
+
+
 def _describe(handle: int, holder: Mapping[str, str]) -> None:
-    if fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_RDWR:
-        data = json.dumps(dict(holder)).encode()
-        os.ftruncate(handle, 0)
+    data = json.dumps(dict(holder)).encode()
+    with suppress(OSError):  # a full disk: the lock is what counts
         os.pwrite(handle, data, 0)
+        os.ftruncate(handle, len(data))
+
+
+def _looked_at(path: Path) -> tuple[bool, dict[str, str]]:
+    """Whether a lock file is locked, and what it says."""
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        return is_taken(handle), _read(handle)
+    finally:
+        os.close(handle)
 
 
 def _read(handle: int) -> dict[str, str]:
+    """What a lock file says; while it is written anew it may be longer than its first value."""
     try:
-        value = json.loads(os.pread(handle, 65536, 0))
+        value, _ = json.JSONDecoder().raw_decode(os.pread(handle, 65536, 0).decode())
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
