@@ -14,13 +14,12 @@ _FLOCK = "hhqqi4x"
 """Linux's `struct flock`: type, whence, start, length, pid."""
 
 
-def take(handle: int, path: Path, *, wait: bool = False) -> bool:
+def take(handle: int, path: Path) -> bool:
     """Lock an open file, unless somebody has it.
 
     Args:
         handle: The file, open for writing.
         path: Where it must be: a lock on a file that was replaced meanwhile protects nobody.
-        wait: Whether to wait for whoever has it.
 
     Returns:
         Whether it is locked, and is the one at the path.
@@ -29,8 +28,8 @@ def take(handle: int, path: Path, *, wait: bool = False) -> bool:
         OSError: Where the file system has no locks.
     """
     try:
-        if not _described(handle, "F_OFD_SETLKW" if wait else "F_OFD_SETLK"):
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        if not _described(handle, "F_OFD_SETLK"):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return is_at(handle, path)
