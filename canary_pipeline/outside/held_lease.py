@@ -91,6 +91,15 @@ class HeldLease:
         """What this rollout, or a dead one before it, has left live."""
         return self._lease.owed
 
+    def describe(self, holder: Mapping[str, str]) -> None:
+        """Replace what a refused rollout is told.
+
+        Raises:
+            LeaseLostError: When the lease is lost.
+            StoreUnreachableError: When it cannot be written now.
+        """
+        self._renew(holder=dict(holder))
+
     def owe(self, owed: dict[str, Any] | None) -> None:
         """Note what is left live if this process dies, before it is; None once it is settled.
 
