@@ -2,8 +2,8 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 from uuid import uuid4
 
@@ -77,7 +77,7 @@ class HeldLease:
     def __exit__(self, *_: object) -> None:
         """Let others have it at once; where the store is away, they have it when it ends."""
         self._over.set()
-        with self._guard, suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError):
+        with suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError), self._alone():
             self._write(released=True, stop=None)
         self._lost = self._lost or "was given back"
 
@@ -158,11 +158,21 @@ class HeldLease:
         return standing(self._now() - self._renewed_at)
 
     def _renew(self, **changes: Any) -> None:
-        with self._guard:
+        with self._alone():
             self.check()
             sent_at = self._now()
             self._write(**changes)
             self._renewed_at = sent_at
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Write while no other thread does; one may hang in a share that is away."""
+        if not self._guard.acquire(timeout=RENEW_SECONDS):
+            raise StoreUnreachableError("the evidence store does not answer")
+        try:
+            yield
+        finally:
+            self._guard.release()
 
     def _write(self, **changes: Any) -> None:
         """Swap the lease; a stop request or a lost answer may have changed it without harm."""

@@ -1,6 +1,7 @@
 """Whose turn it is, by rules alone, and in a simulated world of hosts that die and pause."""
 
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from canary_pipeline.outside import held_lease
 from canary_pipeline.outside.claim import EnvironmentTakenError
 from canary_pipeline.outside.held_lease import HeldLease, LeaseLostError, acquire
 from canary_pipeline.outside.lease import (
@@ -176,6 +178,19 @@ class Host:
             raise StoreUnreachableError
 
 
+class HungShare(Host):
+    """A share that was mounted hard, and is away: who writes waits for ever."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world)
+        self.hangs, self.back = threading.Event(), threading.Event()
+
+    def swap(self, key: str, data: bytes, etag: str) -> str:
+        self.hangs.set()
+        self.back.wait()
+        return super().swap(key, data, etag)
+
+
 class NotNowError(Exception):
     """Raised where a holder would wait, so that the world goes on meanwhile."""
 
@@ -303,6 +318,24 @@ def test_what_was_cut_off_stays_cut_off_though_nobody_else_came() -> None:
     found = read_lease(Host(world), "staging")
     assert found
     assert found.lease.released  # and others need not wait for it
+
+
+def test_a_store_that_hangs_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(held_lease, "RENEW_SECONDS", 0.01)
+    world = World(random.Random(0))  # noqa: S311
+    world.chance.random = lambda: 1.0  # type: ignore[method-assign]
+    share = HungShare(world)
+    held = acquire(share, "staging", {}, now=lambda: world.now)
+    with held:
+        assert share.hangs.wait(timeout=30)
+        world.now = 30
+
+        def wait(_seconds: float) -> None:
+            world.now += 30
+
+        with pytest.raises(LeaseLostError, match="not renewed for 90 s"):
+            held.confirm(wait)
+    share.back.set()
 
 
 def test_confirming_waits_for_the_store_until_it_is_cut_off() -> None:
