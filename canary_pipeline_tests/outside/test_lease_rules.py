@@ -320,6 +320,42 @@ def test_what_was_cut_off_stays_cut_off_though_nobody_else_came() -> None:
     assert found.lease.released  # and others need not wait for it
 
 
+def test_a_write_that_was_made_though_its_answer_said_no_is_taken_for_made(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(random.Random(0))  # noqa: S311
+    world.chance.random = lambda: 0.03  # type: ignore[method-assign]  # see `Host._made`
+    monkeypatch.setattr(Host, "_reach", lambda _: None)
+
+    held = acquire(Host(world), "staging", {}, now=lambda: world.now)
+    assert held.token == 1
+    world.chance.random = lambda: 1.0  # type: ignore[method-assign]
+    held.confirm()
+    held.renew()
+
+
+def test_a_renewal_counts_from_when_it_was_sent_not_from_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(random.Random(0))  # noqa: S311
+    world.chance.random = lambda: 1.0  # type: ignore[method-assign]
+    held = acquire(Host(world), "staging", {}, now=lambda: world.now)
+    answered: list[float] = []
+    real = Host.swap
+
+    def late(host: Host, key: str, data: bytes, etag: str) -> str:
+        made = real(host, key, data, etag)
+        world.now += 0 if answered else 21
+        answered.append(world.now)
+        return made
+
+    monkeypatch.setattr(Host, "swap", late)
+    held.renew()
+    held.confirm()  # once more, since the first was sent 21 s ago
+
+    assert len(answered) == 2
+
+
 def test_a_store_that_hangs_keeps_nobody_from_stopping(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(held_lease, "RENEW_SECONDS", 0.01)
     world = World(random.Random(0))  # noqa: S311
