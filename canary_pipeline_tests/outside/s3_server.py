@@ -4,12 +4,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from socket import create_server
+from socket import SHUT_RDWR, SHUT_WR, create_connection, create_server, socket
 from typing import Literal
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -60,9 +61,9 @@ def seaweedfs(folder: Path) -> Iterator[str]:
 def free_ports(count: int) -> Iterator[int]:
     """Ports of loopback that were free a moment ago, all of them at once."""
     sockets = [create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [socket.getsockname()[1] for socket in sockets]
-    for socket in sockets:
-        socket.close()
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
     return iter(ports)
 
 
@@ -130,3 +131,39 @@ def careless_s3(*ignores: Ignores) -> Iterator[tuple[str, Callable[[], int]]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class Network:
+    """The way to a server on loopback, which can be cut, and mended at the same address."""
+
+    def __init__(self, address: str) -> None:
+        self._to = urlsplit(address)
+        [self._port] = free_ports(1)
+        self.address = f"http://127.0.0.1:{self._port}"
+        self.mend()
+
+    def mend(self) -> None:
+        self._open = [create_server(("127.0.0.1", self._port))]
+        threading.Thread(target=self._accept, args=(self._open,), daemon=True).start()
+
+    def cut(self) -> None:
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(SHUT_RDWR)
+            end.close()
+
+    def _accept(self, ends: list[socket]) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = ends[0].accept()
+                far = create_connection((str(self._to.hostname), int(self._to.port or 0)))
+                ends += [near, far]
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pass_on, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _pass_on(source: socket, target: socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(SHUT_WR)

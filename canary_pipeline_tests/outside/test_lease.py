@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -24,7 +25,10 @@ from canary_pipeline.outside.lease import (
     request_stop,
 )
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError, open_store
+from canary_pipeline.store.published import Published
 from canary_pipeline_tests.conftest import await_true
+from canary_pipeline_tests.outside.conftest import use_s3
+from canary_pipeline_tests.outside.s3_server import Network
 
 HOLDER = {"rollout": "staging-20260225T080000Z", "run": "r-1", "host": "host-a", "user": "ann"}
 
@@ -232,3 +236,27 @@ def test_a_share_that_is_away_for_a_while_changes_nothing(
         os.rename(away, share)  # noqa: PTH104 - beside what the store itself does
         _await_renewal(store)
         held.check()
+
+
+@pytest.mark.prove
+def test_a_network_that_is_cut_for_a_while_loses_neither_lease_nor_evidence(
+    seaweed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_lease, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(held_lease, "RETRY_SECONDS", 0.2)
+    network = Network(seaweed)
+    use_s3(monkeypatch, network.address)
+    store = open_store(f"s3://evidence/{uuid4()}")
+    published = Published(tmp_path, store, "rollouts/staging/one")
+    (tmp_path / "rollout.json").write_text("{}")
+    with acquire(store, "staging", HOLDER) as held:
+        network.cut()
+        assert held.renew() == 0.2
+        assert not published.publish_all()
+        held.check()
+
+        network.mend()
+        held.confirm()
+        assert await_true(published.publish_all)
+        assert published.pending() == []
+        _await_renewal(store)
