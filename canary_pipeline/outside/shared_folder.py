@@ -4,7 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -38,7 +38,8 @@ class SharedFolder:
             )
         self._root = root
         self._marker = root / ".canary-evidence"
-        self._marker.touch()
+        if not self._marker.exists():
+            self._marker.touch()
 
     def get(self, key: str) -> Stored | None:
         """Read an object, or None where there is none."""
@@ -95,13 +96,21 @@ class SharedFolder:
         with self._answering():
             (self._root / key).unlink(missing_ok=True)
 
+    def _make(self, folder: Path) -> None:
+        """Make a folder for whoever may write to the root, whatever this user's umask."""
+        if not folder.is_dir():
+            self._make(folder.parent)
+            folder.mkdir(exist_ok=True)
+            with suppress(PermissionError):  # another user made it at the same moment
+                folder.chmod(self._root.stat().st_mode & 0o2777)
+
     @contextmanager
     def _written(self, key: str, content: bytes | Path) -> Iterator[Path]:
         """A complete file beside the object, gone afterwards if it was not moved."""
         new = self._root / ".new" / str(uuid4())
         with self._answering():
-            for folder in (new.parent, (self._root / key).parent):
-                folder.mkdir(parents=True, exist_ok=True)
+            self._make(new.parent)
+            self._make((self._root / key).parent)
             try:
                 with new.open("xb") as file:
                     if isinstance(content, Path):
@@ -120,9 +129,11 @@ class SharedFolder:
         path = self._root / ".locks" / sha256(key.encode()).hexdigest()[:32]
         deadline = time.monotonic() + LOCK_SECONDS
         with self._answering():
-            path.parent.mkdir(exist_ok=True)
+            self._make(path.parent)
             while True:
                 handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                with suppress(OSError):  # another user's already
+                    os.fchmod(handle, 0o666)
                 try:
                     if take(handle, path):
                         try:

@@ -22,6 +22,7 @@ from canary_pipeline.outside.claim import (
     last_holder,
     lock_folder,
 )
+from canary_pipeline_tests.outside.another_user import as_nobody, let_in
 
 HOLD = (
     "import sys\n"
@@ -231,26 +232,11 @@ def test_two_services_without_a_common_claim_folder_do_not_work_on_one_rollout(
     assert holder_of(folder / FOLDER_LOCK) is None
 
 
-def as_nobody(*command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    if os.getuid() != 0 or shutil.which("setpriv") is None:
-        pytest.skip("another user needs root and setpriv")
-    another = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    return subprocess.run(
-        [*another, *command],
-        check=False,
-        capture_output=True,
-        text=True,
-        input="",
-        env={**os.environ, **variables},
-    )
-
-
 @pytest.mark.parametrize("mode", [0o444, 0o400])
 def test_another_user_s_lock_file_is_refused_in_one_line_that_says_what_to_set(
     tmp_path: Path, mode: int
 ) -> None:
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest's own
-        folder.chmod(0o755)
+    let_in(tmp_path)
     with Claim("staging", {"run": "root-s"}):
         claim_file("staging").chmod(mode)
         told = as_nobody(sys.executable, "-c", HOLD, PYTHONDONTWRITEBYTECODE="1")

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
@@ -27,6 +28,7 @@ from canary_pipeline.outside.lease import (
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError, open_store
 from canary_pipeline.store.published import Published
 from canary_pipeline_tests.conftest import await_true
+from canary_pipeline_tests.outside.another_user import as_nobody, let_in
 from canary_pipeline_tests.outside.conftest import use_s3
 from canary_pipeline_tests.outside.s3_server import Network
 
@@ -236,6 +238,26 @@ def test_a_share_that_is_away_for_a_while_changes_nothing(
         os.rename(away, share)  # noqa: PTH104 - beside what the store itself does
         _await_renewal(store)
         held.check()
+
+
+def test_users_that_share_a_folder_may_follow_each_other(tmp_path: Path) -> None:
+    let_in(tmp_path)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    store = open_store(f"file://{shared}")
+    with acquire(store, "staging", HOLDER) as held:
+        held.renew()
+    # What a writer of this user leaves that is killed amid a swap.
+    key = sha256(b"leases/staging.json").hexdigest()[:32]
+    (shared / ".locks" / key).touch()
+    (shared / ".locks" / key).chmod(0o666)
+    program = HOLD.replace("sys.stdin.readline()", "held.renew()")
+
+    told = as_nobody(sys.executable, "-c", program, f"file://{shared}", PYTHONDONTWRITEBYTECODE="1")
+
+    assert (told.stdout, told.stderr) == ("2\n", "")
+    assert acquire(store, "staging", HOLDER).token == 3
 
 
 @pytest.mark.prove

@@ -155,6 +155,16 @@ def test_a_url_that_is_no_place_is_refused_without_showing_secrets(url: str) -> 
     assert "secret-key" not in str(refused.value)
 
 
+def test_without_the_extra_a_bucket_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delitem(sys.modules, "canary_pipeline.outside.bucket", raising=False)
+    monkeypatch.setitem(sys.modules, "obstore", None)
+
+    with pytest.raises(StoreUnusableError, match=r"pip install 'canary-pipeline\[cloud\]'"):
+        open_store("s3://evidence/prefix")
+
+
 def test_a_store_that_is_away_is_unreachable_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     [port] = free_ports(1)
     use_s3(monkeypatch, f"http://127.0.0.1:{port}")
