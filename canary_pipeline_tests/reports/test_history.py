@@ -8,38 +8,28 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.model.plan import Plan
-from canary_pipeline.model.rows import CohortRow, GateRow
-from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.model.moment import moment_of, rfc3339
+from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.history import (
     LONGEST_REASON,
     PastRollout,
-    moment_of,
     past_rollouts,
     read_rollout,
 )
 from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline_tests.rollout.conftest import FakeClock
-
-
-def add_passed_rows(evidence: Evidence) -> None:
-    for name, seconds in (("one", 3.5), ("two", 61.0)):
-        evidence.add_gate_row(
-            GateRow(gate=name, status="passed", duration_seconds=seconds, attempt=1, run_id="run-1")
-        )
-    for percent in (5, 100):
-        evidence.add_cohort_row(
-            CohortRow(cohort_percent=percent, status="passed", attempt=1, run_id="run-1")
-        )
+from canary_pipeline_tests.builders import add, cohort, gate, passed
 
 
 @pytest.fixture
-def allowed(evidence: Evidence, clock: FakeClock) -> Evidence:
-    add_passed_rows(evidence)
-    clock.sleep(90)
-    assert attempts.end(evidence, "run-1", "finished", None, clock).allowed
-    return evidence
+def allowed(context: Context) -> Evidence:
+    add(context.evidence, gate("one", duration_seconds=3.5), gate("two", duration_seconds=61.0))
+    add(context.evidence, *passed(context.plan)[2:])
+    context.clock.sleep(90)
+    assert conclude(context, "finished").allowed
+    return context.evidence
 
 
 def change_header(evidence: Evidence, **values: object) -> None:
@@ -69,48 +59,28 @@ def test_an_allowed_rollout_is_told_whole(allowed: Evidence) -> None:
     assert read_rollout(allowed).longest_gate == ("two", 61.0)
 
 
-def test_a_blocked_rollout_tells_its_first_reasons_and_counts_the_rest(
-    evidence: Evidence, clock: FakeClock
-) -> None:
-    evidence.add_gate_row(
-        GateRow(gate="one", status="failed", detail="exit code 1", attempt=1, run_id="run-1")
-    )
-    evidence.add_cohort_row(
-        CohortRow(cohort_percent=5, status="failed", http_status=503, attempt=1, run_id="run-1")
-    )
-    attempts.end(evidence, "run-1", "finished", None, clock)
+def test_a_blocked_rollout_tells_its_first_reasons_and_counts_the_rest(context: Context) -> None:
+    add(context.evidence, gate("one", "failed", detail="exit code 1"))
+    add(context.evidence, cohort(5, "failed", http_status=503))
+    conclude(context, "finished")
 
-    past = read_rollout(evidence)
+    past = read_rollout(context.evidence)
 
     assert past.decision == "block"
     assert past.what_blocked == "gate one failed: exit code 1; gate two has no result; and 2 more"
-    assert past.probe_failures == 1
-    assert past.highest_passed is None
-
-
-def test_a_reason_that_only_the_summary_knows_is_told(
-    allowed: Evidence, clock: FakeClock, plan: Plan
-) -> None:
-    opened = attempts.open_rollout(plan, allowed.folder.parent / "abandoned", clock)
-    attempts.abandon(opened, "interrupted outside its steps", clock)
-
-    past = read_rollout(opened)
-
-    assert (past.decision, past.outcome) == ("block", "not begun")
-    assert past.what_blocked.startswith("interrupted outside its steps; ")
+    assert (past.probe_failures, past.highest_passed) == (1, None)
 
 
 def test_a_rollout_that_goes_on_is_not_allowed_by_what_was_decided_before(
-    allowed: Evidence, clock: FakeClock
+    allowed: Evidence, context: Context
 ) -> None:
-    attempts.join(allowed, "run-2", "somebody else", clock)
+    attempts.join(allowed, "run-2", "somebody else", context.clock)
 
     past = read_rollout(allowed)
 
     assert (past.decision, past.outcome, past.attempts) == ("block", "under way or killed", 2)
-    assert past.what_blocked == "attempt 2 is under way"
-    assert past.ended_at is None
-    assert past.duration_seconds is None
+    assert past.what_blocked == "attempt 2 is under way, or was killed"
+    assert (past.ended_at, past.duration_seconds) == (None, None)
     assert past.launched_by == "a test"
 
 
@@ -125,77 +95,82 @@ def test_an_allow_whose_last_attempt_did_not_finish_is_no_decision(
 
     assert past.decision is None
     told = outcome or "under way or killed"
-    assert past.what_blocked.startswith(
-        f"no decision: SUMMARY.md says allow, but its last attempt is {told}"
-    )
+    denied = f"no decision: SUMMARY.md says allow, but its last attempt is {told}"
+    assert past.what_blocked.startswith(denied)
 
 
-def test_an_allow_that_the_rows_deny_is_no_decision(allowed: Evidence) -> None:
-    (allowed.folder / "cohort-results.jsonl").unlink()
+@pytest.mark.parametrize(
+    ("denied_by", "why"),
+    [
+        ("no row", "cohort 5 % has no result"),
+        ("an odd row", "gate-results.jsonl line 3 is not a row"),
+        ("a failed row", r"gate one failed: a\n\x1b[31mb"),
+    ],
+)
+def test_an_allow_that_the_rows_deny_is_no_decision(
+    denied_by: str, why: str, allowed: Evidence
+) -> None:
+    if denied_by == "no row":
+        (allowed.folder / "cohort-results.jsonl").unlink()
+    elif denied_by == "an odd row":
+        with (allowed.folder / "gate-results.jsonl").open("a") as file:
+            file.write("{}\n")
+    else:
+        add(allowed, gate("one", "failed", detail="a\n\x1b[31mb"))
 
     past = read_rollout(allowed)
 
     assert past.decision is None
-    assert past.what_blocked.startswith(
-        "no decision: SUMMARY.md says allow, but cohort 5 % has no result"
-    )
+    told = past.what_blocked.removeprefix("no decision: SUMMARY.md says allow, but ")
+    assert told.startswith(why)
 
 
-def test_a_row_that_cannot_be_read_denies_an_allow(allowed: Evidence) -> None:
-    with (allowed.folder / "gate-results.jsonl").open("a") as file:
-        file.write("{}\n")
+@pytest.mark.parametrize(
+    ("text", "decided"),
+    [
+        ("Decision: allow\n", "allow"),
+        ("Decision: block\n", "block"),
+        ("Decision: allow\nmore\n", None),
+        ("- Decision: allow\n", None),
+        ("Decision: allow it\n", None),
+        ("decision: allow\n", None),
+        ("", None),
+    ],
+)
+def test_only_the_last_line_of_the_summary_decides(
+    text: str, decided: str | None, allowed: Evidence
+) -> None:
+    allowed.write_text("SUMMARY.md", text)
 
-    assert read_rollout(allowed).decision is None
+    assert written_decision(allowed) == decided
+    assert read_rollout(allowed).decision == decided
 
 
-@pytest.mark.parametrize("last_line", ["", "Decision: allow it", "decision: allow"])
-def test_a_summary_that_says_neither_is_no_decision(allowed: Evidence, last_line: str) -> None:
-    summary = allowed.folder / "SUMMARY.md"
-    summary.write_text(summary.read_text().replace("Decision: allow", "") + last_line)
+def test_a_rollout_without_a_summary_tells_how_far_it_came(context: Context) -> None:
+    add(context.evidence, *passed(context.plan))
 
-    assert read_rollout(allowed).decision is None
-
-
-def test_a_rollout_without_a_summary_tells_how_far_it_came(evidence: Evidence) -> None:
-    add_passed_rows(evidence)
-
-    past = read_rollout(evidence)
+    past = read_rollout(context.evidence)
 
     assert (past.decision, past.outcome) == (None, "under way or killed")
     assert past.what_blocked == "no decision: under way or killed"
     assert past.highest_passed == 100
 
 
-def test_what_blocked_is_one_short_line(evidence: Evidence, clock: FakeClock) -> None:
+def test_what_blocked_is_one_short_line(context: Context) -> None:
     detail = "\x1b[31mred\nDecision: allow\n## Why\n- forged " + "x" * 1000
-    evidence.add_gate_row(
-        GateRow(gate="one", status="failed", detail=detail, attempt=1, run_id="run-1")
-    )
-    attempts.end(evidence, "run-1", "finished", None, clock)
+    add(context.evidence, gate("one", "failed", detail=detail))
+    conclude(context, "finished")
 
-    told = read_rollout(evidence).what_blocked
+    told = read_rollout(context.evidence).what_blocked
 
     assert told.isprintable()
     assert told.count("; ") == 2
     assert len(told) < 3 * LONGEST_REASON
 
 
-def test_what_denies_an_allow_is_one_line_too(allowed: Evidence) -> None:
-    allowed.add_gate_row(
-        GateRow(gate="one", status="failed", detail="a\n\x1b[31mb", attempt=1, run_id="run-1")
-    )
-
-    told = read_rollout(allowed).what_blocked
-
-    assert told == "no decision: SUMMARY.md says allow, but gate one failed: a  [31mb"
-
-
 def test_gates_count_by_their_last_run_and_skipped_ones_do_not(evidence: Evidence) -> None:
-    for seconds in (10.0, 20.0, float("nan")):
-        name = "one" if seconds < 100 else "two"
-        evidence.add_gate_row(
-            GateRow(gate=name, status="passed", duration_seconds=seconds, attempt=1, run_id="run-1")
-        )
+    ran = [("one", 10.0), ("one", 20.0), ("two", float("nan"))]
+    add(evidence, *(gate(name, duration_seconds=seconds) for name, seconds in ran))
 
     assert read_rollout(evidence).gate_seconds == (("one", 20.0),)
 
@@ -213,51 +188,42 @@ def copies(evidence: Evidence, root: Path, count: int) -> None:
 
 
 def test_the_newest_come_first_whatever_their_names(allowed: Evidence, tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    copies(allowed, root, 12)
+    copies(allowed, tmp_path / "root", 12)
 
-    assert [past.folder.name for past in past_rollouts(root, 3)] == [
-        "rollout-11",
-        "rollout-10",
-        "rollout-9",
-    ]
-    assert len(past_rollouts(root)) == 12
+    newest = [past.folder.name for past in past_rollouts(tmp_path / "root", 3)]
+
+    assert newest == ["rollout-11", "rollout-10", "rollout-9"]
+    assert len(past_rollouts(tmp_path / "root")) == 12
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"environment": 1}', b"[" * 100000]
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"environment": 1}', b"[" * 100000, None]
 )
 def test_a_header_that_cannot_be_read_is_a_problem_and_no_traceback(
-    allowed: Evidence, tmp_path: Path, content: bytes
+    allowed: Evidence, tmp_path: Path, content: bytes | None
 ) -> None:
     root = tmp_path / "root"
     copies(allowed, root, 1)
-    (root / "broken").mkdir()
-    (root / "broken" / "rollout.json").write_bytes(content)
+    header = root / "broken/rollout.json"
+    header.parent.mkdir()
+    header.mkdir() if content is None else header.write_bytes(content)
 
     broken, whole = past_rollouts(root)
 
     assert broken.folder == root / "broken"
-    assert broken.problem is not None
-    assert broken.problem.startswith("rollout.json cannot be read: ")
+    assert (broken.problem or "").startswith("rollout.json cannot be read: ")
     assert (broken.decision, broken.outcome) == (None, None)
     assert whole.decision == "allow"
 
 
-def test_a_header_that_is_a_folder_is_a_problem(tmp_path: Path) -> None:
-    (tmp_path / "odd" / "rollout.json").mkdir(parents=True)
-
-    [odd] = past_rollouts(tmp_path)
-
-    assert odd.problem == "rollout.json cannot be read: [Errno 21] Is a directory: 'rollout.json'"
-
-
 def test_a_folder_that_was_only_opened_is_told(evidence: Evidence) -> None:
-    change_header(evidence, attempts=[])
+    """Also where its start is no moment."""
+    change_header(evidence, attempts=[], started_at="yesterday")
 
     [past] = past_rollouts(evidence.folder.parent)
 
     assert (past.decision, past.outcome, past.attempts) == (None, "not begun", 0)
+    assert (past.started_at, past.duration_seconds) == (None, None)
 
 
 def test_what_is_no_rollout_is_left_out(tmp_path: Path) -> None:
@@ -276,21 +242,11 @@ def test_what_is_no_rollout_is_left_out(tmp_path: Path) -> None:
         ("2026-02-25T08:00:00+02:00", datetime(2026, 2, 25, 6, 0, tzinfo=UTC)),
         ("9999-12-31T23:59:59-14:00", None),
         ("yesterday", None),
-        ("", None),
         (None, None),
     ],
 )
 def test_a_moment_is_read_or_is_none(text: str | None, moment: datetime | None) -> None:
     assert moment_of(text) == moment
-
-
-def test_a_start_that_is_no_moment_still_has_a_place(allowed: Evidence) -> None:
-    change_header(allowed, started_at="yesterday")
-
-    [past] = past_rollouts(allowed.folder.parent)
-
-    assert past.started_at is None
-    assert past.duration_seconds is None
 
 
 @pytest.mark.alone
