@@ -163,6 +163,26 @@ def test_a_rollback_raises_nothing_that_somebody_lowered_since_unless_a_person_s
     assert Journal("staging").read().owed is None
 
 
+@pytest.mark.parametrize(
+    ("somebody_set", "restored"), [((5, 0), (3, 0)), ((0, 5), (0, 3)), ((50, 1), (3, 1))]
+)
+def test_a_rollback_restores_one_percent_where_somebody_lowered_the_other(
+    somebody_set: tuple[int, int], restored: tuple[int, int], live: Context, tmp_path: Path
+) -> None:
+    users, autopilots = somebody_set
+    text = BEFORE.replace("USER_PERCENT=3", f"USER_PERCENT={users}")
+    text = text.replace("AUTOPILOT_PERCENT=3", f"AUTOPILOT_PERCENT={autopilots}")
+    (tmp_path / "live.env").write_text(text)
+
+    row = roll_back(live, "a test")
+
+    assert row.status == "passed"
+    assert row.live is not None
+    assert (row.live.user_percent, row.live.autopilot_percent) == restored
+    [warning] = live.evidence.record().warnings
+    assert "left as it is" in warning.message
+
+
 def test_a_rollback_still_lowers_what_somebody_raised_since(live: Context, tmp_path: Path) -> None:
     (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=50"))
 
