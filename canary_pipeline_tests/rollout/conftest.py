@@ -1,5 +1,6 @@
 """Parts for tests of the core: a clock that tests move, settings, and a rollout's folder."""
 
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -102,6 +103,20 @@ def next_attempt(context: Context, number: int = 2) -> Context:
     run_id = f"run-{number}"
     attempts.join(context.evidence, run_id, "a test", context.clock)
     return replace(context, attempt=number, run_id=run_id)
+
+
+def commit(folder: Path) -> str:
+    """Make another commit, without a change, in a checkout that is made where there is none."""
+
+    def git(*arguments: str) -> str:
+        words = ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b"]
+        return subprocess.check_output([*words, *arguments], text=True).strip()
+
+    if not (folder / ".git").exists():
+        folder.mkdir(exist_ok=True)
+        git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "another")
+    return git("rev-parse", "HEAD")
 
 
 @pytest.fixture(scope="session")
