@@ -41,6 +41,12 @@ def await_true(condition: Callable[[], Any], seconds: float = 30, every: float =
     return value
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test read or write what this host knows of its environments."""
+    monkeypatch.setenv("CANARY_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+
+
 @dataclass
 class Checkout:
     """A checkout whose gates do what a test says."""
@@ -181,6 +187,7 @@ def commands(
             "HOME": str(tmp_path / "home"),
             "DAGSTER_HOME": str(tmp_path / "dagster"),
             "CANARY_PIPELINE_CLAIM_DIR": str(tmp_path),
+            "CANARY_PIPELINE_STATE_DIR": str(tmp_path / "state"),
             "OA_STAGING_REPO_ROOT": str(checkout.folder),
             "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "0",
             "OA_STAGING_CONTROL_BASE_URL": staging.url,

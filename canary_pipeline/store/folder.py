@@ -256,7 +256,7 @@ class Evidence:
 
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Add a row to a file of rows."""
-        append_row(self.folder / name, {key: self._clean(value) for key, value in row.items()})
+        append_row(self.folder / name, self._clean(dict(row)))
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
