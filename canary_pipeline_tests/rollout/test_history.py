@@ -293,7 +293,7 @@ def test_a_start_that_is_no_moment_still_has_a_place(allowed: Evidence) -> None:
     assert past.duration_seconds is None
 
 
-@pytest.mark.alone
+@pytest.mark.prove
 def test_a_thousand_rollouts_are_read_in_a_second(allowed: Evidence, tmp_path: Path) -> None:
     root = tmp_path / "root"
     copies(allowed, root, 1000)
