@@ -33,7 +33,7 @@ class CoreAlone:
             gate_groups=context.plan.gate_groups,
             changes_staging=context.plan.changes_staging,
         )
-        return roll_out(context, steps, signals).allowed
+        return roll_out(context, steps, signals, settings.parallel_gates).allowed
 
 
 if __name__ == "__main__":
