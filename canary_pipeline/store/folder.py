@@ -325,6 +325,9 @@ class Evidence:
     def clear_in_flight(self, step: str) -> None:
         """Forget a step that has ended; the folder of such steps goes with the last one."""
         (self.folder / layout.in_flight(step)).unlink(missing_ok=True)
+        self._drop_empty_in_flight()
+
+    def _drop_empty_in_flight(self) -> None:
         with suppress(OSError):
             (self.folder / layout.IN_FLIGHT).rmdir()
 
@@ -351,6 +354,7 @@ class Evidence:
                 self.clear_in_flight(state.step)
         for partial in self.folder.rglob(layout.TEMPORARY):
             partial.unlink(missing_ok=True)
+        self._drop_empty_in_flight()
 
 
 _FILE_OF: dict[type[Row], str] = {
