@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,7 @@ SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_sta
 MENDABLE = ("repo_root", "gate_timeout_seconds")
 
 _Command = Callable[..., Any]
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def settings_flags(*names: str) -> Callable[[_Command], _Command]:
@@ -186,6 +188,52 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
         listing.tell(root, limit, picture, as_json=as_json)
+
+
+@main.command()
+@click.argument("folder", metavar="FOLDER|ROOT", type=click.Path(path_type=Path))
+@click.option("--commit", metavar="SHA", help="What is to be promoted.")
+@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--signers", metavar="FILE", type=_FILE, help="Allowed signers, as git has them.")
+@click.option("--signer", metavar="NAME", help="Which of them must have signed.")
+@click.option("--revoked", metavar="FILE", type=_FILE, help="Keys that count no more.")
+@click.option("--cohorts", metavar="5,25,100", help="Cohorts that must have been probed.")
+@click.option(
+    "--cohort-soak-seconds",
+    "soak_seconds",
+    default=0,
+    type=click.IntRange(0),
+    help="How long each must have soaked.",
+)
+@click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+    """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
+
+    Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
+    """
+    with answers():
+        from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(verifying.tell(folder, verifying.demands_of(**flags), as_json=as_json))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=_FILE,
+    envvar=settings_table(STAGING)["signing_key"].variable,
+    show_envvar=True,
+    help="The SSH key, or a public one whose private half is in the agent.",
+)
+def sign(folder: Path, key: Path | None) -> None:
+    """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
+    with answers():
+        from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(sign_decision(folder, key))
 
 
 def _adopt(flags: Mapping[str, str | None]) -> None:

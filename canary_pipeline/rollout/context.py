@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.moment import rfc3339
@@ -26,6 +27,7 @@ class Context:
         say: Takes one line for the log.
         check_stop: Raises when the step is not to go on; asked several times a second.
         clock: Time.
+        signing_key: What signs its decision; None where nothing does.
         began: When the attempt began, by the monotonic clock; None where another process began it.
     """
 
@@ -37,6 +39,7 @@ class Context:
     say: Callable[[str], None] = lambda _line: None
     check_stop: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
+    signing_key: Path | None = None
     began: float | None = None
 
     def warn(self, step: str, message: str) -> None:
