@@ -57,9 +57,13 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print decision.json, and no more.")
+
+
 @main.command()
+@_as_json
 @settings_flags()
-def run(**flags: str | None) -> None:
+def run(as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
     with answers():
         if not flags["auth_token"]:  # with one, the command is about to start itself again
@@ -69,7 +73,7 @@ def run(**flags: str | None) -> None:
         _adopt(flags)
         from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
 
-        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE))
+        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, as_json=as_json))
 
 
 @main.command()
@@ -108,8 +112,9 @@ def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noq
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@_as_json
 @settings_flags(*SECRETS)
-def status(rollout: str | None, **flags: str | None) -> None:
+def status(rollout: str | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Exit code 1 says that a rollout which is not at work any more has left a cohort live.
@@ -120,7 +125,8 @@ def status(rollout: str | None, **flags: str | None) -> None:
 
         _adopt(flags)
         evidence = find_rollout(rollout) if rollout else None
-        sys.exit(tell(evidence, resolve(STAGING, os.environ, names=PROBING), STAGING))
+        settings = resolve(STAGING, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, STAGING, as_json=as_json))
 
 
 @main.command()

@@ -110,16 +110,8 @@ def _words(found: Verification) -> str:
         lines.append(f"commit: {commits}{', with changes' if said.dirty else ''}")
         lines += [f"blocks: {why.text} (evidence: {why.evidence})" for why in said.reasons]
     lines += [f"unreliable: {reason}" for reason in found.reasons]
-    lines.append(decision_words(found))
+    lines.append(str(found))
     return "\n".join(map(one_line, lines))
-
-
-def decision_words(found: Verification) -> str:
-    """The answer as a line, with what it rests on."""
-    if found.answer == "none":
-        return "Decision: none that one can rely on"
-    signed = f"signed by {found.signer}" if found.signer else "unsigned"
-    return f"Decision: {found.answer} (consistent, {signed})"
 
 
 def sign_decision(folder: Path, key: Path | None) -> Exit:

@@ -73,9 +73,16 @@ class Verification:
         return self.statement.details.decision
 
     @property
-    def sha256(self) -> str:
-        """The digest of `decision.json`."""
-        return sha256(self.data).hexdigest()
+    def sha256(self) -> str | None:
+        """The digest of `decision.json`, where there is one."""
+        return sha256(self.data).hexdigest() if self.data else None
+
+    def __str__(self) -> str:
+        """The answer as a line, with what it rests on."""
+        if self.answer == "none":
+            return "Decision: none that one can rely on"
+        signed = f"signed by {self.signer}" if self.signer else "unsigned"
+        return f"Decision: {self.answer} (consistent, {signed})"
 
 
 def check(evidence: Evidence) -> Verification:
