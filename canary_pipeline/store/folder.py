@@ -17,7 +17,14 @@ from pydantic import BaseModel, ValidationError
 
 from canary_pipeline.model.looks import Look
 from canary_pipeline.model.record import Header, InFlight, Problem, Record
-from canary_pipeline.model.rows import CohortRow, GateRow, RollbackRow, RolloutWarning, Row
+from canary_pipeline.model.rows import (
+    ALL_GATES,
+    CohortRow,
+    GateRow,
+    RollbackRow,
+    RolloutWarning,
+    Row,
+)
 from canary_pipeline.model.watching import unsupported
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout, seal
@@ -205,6 +212,14 @@ class Evidence:
         except OSError:
             return None
 
+    def digests(self) -> dict[str, str]:
+        """By name, the SHA-256 of every file that a decision is about.
+
+        It is empty for what is no regular file, or cannot be read.
+        """
+        names = (found for found in _below(self.folder, "") if layout.is_decided_on(found[0]))
+        return {name: (self.sha256(name) or "") if regular else "" for name, regular in names}
+
     def tail(self, name: str, lines: int, most_bytes: int = 16384) -> str:
         """The last lines of a file, as text."""
         try:
@@ -233,6 +248,10 @@ class Evidence:
     def write_text(self, name: str, text: str) -> Path:
         """Write a text file whole or not at all; return its path."""
         return self.write_bytes(name, text.encode("utf-8", "replace"))
+
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def write_header(self, header: Header) -> None:
         """Write `rollout.json` whole or not at all."""
@@ -387,11 +406,37 @@ def _may_hold_a_rollout(entry: "os.DirEntry[str]") -> bool:
 
 
 def _strangers(record: Record) -> list[Problem]:
-    """A problem for each file with rows of an attempt that the header does not know."""
-    known = {(attempt.attempt, attempt.run_id) for attempt in record.header.attempts}
-    strange = {_FILE_OF[type(row)] for row in record.rows if (row.attempt, row.run_id) not in known}
-    message = f"holds rows of an attempt that {layout.HEADER} does not know"
-    return [Problem(name, message) for name in sorted(strange)]
+    """A problem for each file with rows of what the header does not know."""
+    header = record.header
+    known = {(attempt.attempt, attempt.run_id) for attempt in header.attempts}
+    strange = {
+        (_FILE_OF[type(row)], "an attempt")
+        for row in record.rows
+        if (row.attempt, row.run_id) not in known
+    }
+    if any(row.cohort_percent not in header.cohorts for row in record.cohort_rows):
+        strange.add((layout.COHORT_RESULTS, "a cohort"))
+    gates = {ALL_GATES, *(gate.name for gate in header.gates)}
+    if any(row.gate not in gates for row in record.gate_rows):
+        strange.add((layout.GATE_RESULTS, "a gate"))
+    return [
+        Problem(name, f"holds rows of {what} that {layout.HEADER} does not know")
+        for name, what in sorted(strange)
+    ]
+
+
+def _below(folder: Path, prefix: str) -> Iterator[tuple[str, bool]]:
+    """The names of all that a folder holds, links not followed, and whether each is a file."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        yield prefix or ".", False
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
 
 
 def _read_in_flight(path: Path) -> InFlight | None:
