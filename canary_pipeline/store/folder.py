@@ -121,10 +121,11 @@ class Evidence:
         """
         record = self.record()
         digests = {ref.name: ref.sha256 for row in record.rows for ref in row.files()}
+        soaked_since = {layout.health(p) for p, row in record.cohorts if self._soaked_since(p, row)}
         found = [
             Problem(name, "is missing or is not the file that its row was written for")
             for name, digest in digests.items()
-            if self.sha256(name) != digest
+            if self.sha256(name) != digest and name not in soaked_since
         ]
         found += self._chain_problems(record.header.sealed)
         found += self._health_problems(record)
@@ -169,8 +170,13 @@ class Evidence:
         return found
 
     def looks(self, percent: int) -> list[Look]:
-        """The looks at staging while a cohort soaked; one that is no look ends them."""
+        """The looks at staging while a cohort soaked; what is no look is left out."""
         return self._rows(layout.health(percent), Look, [])
+
+    def _soaked_since(self, percent: int, row: CohortRow | None) -> bool:
+        """Whether a later attempt at a cohort that failed has added looks, and no row yet."""
+        looks = self.looks(percent) if row and row.status == "failed" else []
+        return bool(row and looks and looks[-1].attempt > row.attempt)
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
