@@ -9,7 +9,10 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.limits import Limit, parse_limits
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.urls import shown_url
-from canary_pipeline.outside.endpoints import Endpoints
+from canary_pipeline.outside.control_service import ControlService
+from canary_pipeline.outside.endpoints import URLS, Endpoints
+from canary_pipeline.outside.redaction import url_secrets
+from canary_pipeline.outside.tls import Tls
 from canary_pipeline.outside.token import (
     FixedToken,
     Redactor,
@@ -53,7 +56,17 @@ class Settings:
     @property
     def redactor(self) -> Redactor:
         """Knows every secret among them."""
-        return Redactor(self.token)
+        urls = [getattr(self.endpoints, name) for name in URLS]
+        receiver = self.values.notify_url
+        known = [*filter(None, urls), *([receiver.get_secret_value()] if receiver else [])]
+        return Redactor(self.token, (secret for url in known for secret in url_secrets(url)))
+
+    @property
+    def control(self) -> ControlService:
+        """Staging, as far as it can be asked."""
+        tls = Tls(self.values.ca_bundle, self.values.client_cert)
+        seconds = self.plan.http_timeout_seconds
+        return ControlService(self.endpoints, self.token, seconds, tls)
 
     @property
     def parallel_gates(self) -> int:

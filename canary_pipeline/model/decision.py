@@ -108,8 +108,9 @@ def _short_soak(record: Record, row: CohortRow) -> str | None:
     """How a passed cohort soaked less than was planned, in words; None where it did not."""
     planned = record.header.soak_seconds
     # Rows of a version that did not measure it say only what was planned.
-    soaked = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
-    if min(soaked, row.soak_seconds) >= planned - SOAK_TOLERANCE_SECONDS:
+    measured = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
+    soaked = min(measured, row.soak_seconds)
+    if soaked >= planned - SOAK_TOLERANCE_SECONDS:
         return None
     return f"soaked {soaked:g} s of {planned} s"
 
