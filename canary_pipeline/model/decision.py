@@ -1,8 +1,10 @@
 """The go or no-go: a pure function of what the folder of a rollout holds."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from canary_pipeline.model.commit import tested
+from canary_pipeline.model.looks import FailedReason
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import (
     HELD,
@@ -193,8 +195,11 @@ def _cohort_reason(record: Record, percent: int, row: CohortRow | None) -> Reaso
     if row.status == "skipped" and row.reason == MISSING_PROBE_CONFIG:
         text = f"cohort {percent} % was skipped although it was to be probed, or had failed before"
         return Reason(text, COHORTS)
-    applied = row.apply_log_file if row.reason == "apply_failed" else None
-    evidence = applied or row.response_file or COHORTS
+    if row.reason in get_args(FailedReason):
+        evidence = row.health_file
+    else:
+        evidence = row.apply_log_file if row.reason == "apply_failed" else row.response_file
+    evidence = evidence or COHORTS
     return Reason(f"cohort {percent} % {row.status}: {cohort_detail(row)}", evidence)
 
 

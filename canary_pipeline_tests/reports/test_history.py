@@ -249,7 +249,7 @@ def test_a_moment_is_read_or_is_none(text: str | None, moment: datetime | None) 
     assert moment_of(text) == moment
 
 
-@pytest.mark.alone
+@pytest.mark.prove
 def test_a_thousand_rollouts_are_read_in_a_second(allowed: Evidence, tmp_path: Path) -> None:
     root = tmp_path / "root"
     copies(allowed, root, 1000)

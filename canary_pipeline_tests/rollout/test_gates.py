@@ -19,6 +19,7 @@ from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.outside.token import Redactor, TokenFile
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.gate import record_skipped_gates, run_gate
+from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import TOKEN, gate_rows
 from canary_pipeline_tests.rollout.conftest import FakeClock, commit, next_attempt, planned
@@ -301,3 +302,46 @@ def test_a_token_that_is_renewed_never_reaches_the_log(
     row = ran(command, replace(context, evidence=evidence))
 
     assert log_of(row, context) == log.encode()
+
+
+def test_a_gate_has_its_name_and_a_temporary_folder_of_its_own_and_nothing_that_is_ours(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = ("CANARY_PIPELINE_ROLLOUT", "OA_STAGING_CANARY_SIGNING_KEY", "SSH_AUTH_SOCK")
+    for name in (*ours, "OA_SPACETIME_STAGING_JWT_SIGNING_KEY"):
+        monkeypatch.setenv(name, "given")
+    shown = " ".join(f"${{{name}-none}}" for name in ours)
+    command = (
+        'touch "$TMPDIR/x"; mktemp > /dev/null; echo "$TMPDIR"; echo "$OA_CANARY_GATE '
+        f'{shown} $OA_SPACETIME_STAGING_JWT_SIGNING_KEY"'
+    )
+
+    told = [log_of(run_gate(Gate(name, command), context), context) for name in ("one", "two")]
+
+    (first, names), (second, _) = (log.decode().splitlines() for log in told)
+    assert names == "one none none none given"
+    assert first != second
+    assert not Path(first).exists()
+
+
+def test_what_changes_staging_may_use_an_agent_but_is_no_gate(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSH_AUTH_SOCK", "socket")
+    monkeypatch.setenv("CANARY_PIPELINE_ROLLOUT", "folder")
+    command = 'echo "$SSH_AUTH_SOCK ${OA_CANARY_GATE-none} ${CANARY_PIPELINE_ROLLOUT-none} $MORE"'
+
+    run_logged(command, "logs/apply-5.log", context, {"MORE": "more"})
+
+    assert context.evidence.read_text("logs/apply-5.log") == "socket none none more\n"
+
+
+def test_a_gate_without_room_for_temporary_files_fails_with_the_reason(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/no/such/folder")
+
+    row = run_gate(Gate("one", "true"), context)
+
+    assert (row.status, row.reason) == ("failed", "cannot_start")
+    assert row.detail == "could not start: no temporary folder: No such file or directory"
