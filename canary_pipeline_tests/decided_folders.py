@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,13 +76,13 @@ class Rollouts:
         return self.git("rev-parse", "HEAD")
 
     def command(
-        self, *words: str, code: int = 0, **more: str
+        self, *words: str, code: int = 0, more: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Run `canary-rollout` without Dagster."""
         done = subprocess.run(
             [sys.executable, "-m", "canary_pipeline_tests.core_alone", *words],
             cwd=self.folder,
-            env={**self.variables, **more},
+            env={**self.variables, **(more or {})},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -91,9 +92,11 @@ class Rollouts:
         assert done.returncode == code, done.stdout + done.stderr
         return done
 
-    def rollout(self, name: str, *words: str, code: int = 0, **more: str) -> Path:
+    def rollout(
+        self, name: str, *words: str, code: int = 0, more: Mapping[str, str] | None = None
+    ) -> Path:
         """Make a rollout with cohorts of 5, 25 and 100 %; return its folder."""
         plan = ("--cohorts", "5,25,100", "--cohort-soak-seconds", "0")
         where = ("--output-dir", str(self.root / name))
-        self.command("run", *plan, *where, *words, code=code, **more)
+        self.command("run", *plan, *where, *words, code=code, more=more)
         return self.root / name

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-import yaml
 
 from canary_pipeline.outside.signature import Signers
 from canary_pipeline.reports.verification import Demands, verify
@@ -57,7 +56,7 @@ def key(signing: Signing) -> Path:
 
 @pytest.fixture(scope="module")
 def kept(signing: Signing, key: Path) -> Path:
-    return signing.world.rollout("signed", **{KEY_VARIABLE: str(key)})
+    return signing.world.rollout("signed", more={KEY_VARIABLE: str(key)})
 
 
 @pytest.fixture
@@ -110,14 +109,15 @@ def test_a_forged_folder_that_is_consistent_is_not_signed(
 
 def test_a_public_key_signs_by_the_agent(signing: Signing) -> None:
     key = signing.key("in-agent")
-    started = subprocess.run(["ssh-agent", "-s"], capture_output=True, text=True, check=True)
+    agent = shutil.which("ssh-agent") or ""
+    started = subprocess.run([agent, "-s"], capture_output=True, text=True, check=True)
     variables = dict(re.findall(r"(SSH_\w+)=([^;]+);", started.stdout))
     try:
         add = ["ssh-add", "-q", str(key)]
         subprocess.run(add, env={**os.environ, **variables}, check=True)
         key.unlink()
         public = str(key.with_suffix(".pub"))
-        folder = signing.world.rollout("by-agent", **{KEY_VARIABLE: public}, **variables)
+        folder = signing.world.rollout("by-agent", more={KEY_VARIABLE: public, **variables})
     finally:
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
 
@@ -134,7 +134,7 @@ def test_a_key_that_cannot_sign_is_a_warning_and_an_unsigned_decision(
     elif what == "no key":
         key.write_text("no key")
 
-    folder = signing.world.rollout(f"with-{what}", **{KEY_VARIABLE: str(key)})
+    folder = signing.world.rollout(f"with-{what}", more={KEY_VARIABLE: str(key)})
 
     assert not (folder / "decision.json.sig").exists()
     assert verify(Evidence(folder), Demands(), datetime.now(UTC)).answer == "allow"
@@ -163,6 +163,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
+yaml = pytest.importorskip("yaml")
 GITHUB, GITLAB = (yaml.safe_load(text)["promote"] for text in blocks("yaml"))
 [SHELL] = blocks("sh")
 [COMMAND_OF_GITHUB] = [step["run"] for step in GITHUB["steps"] if "verify" in step.get("run", "")]
@@ -192,7 +193,7 @@ def promoted(check: str, folder: Path, signing: Signing, key: Path, **variables:
     (here / "allowed_signers").write_text(allowed)
     commit = signing.world.commit
     done = subprocess.run(
-        ["bash", "-euc", CHECKS[check]],
+        ["/bin/bash", "-euc", CHECKS[check]],
         cwd=here,
         env={
             **signing.world.variables,
@@ -230,8 +231,8 @@ def test_the_page_stops_a_block_however_well_signed(
 ) -> None:
     signing.world.staging.probes[25] = answer(500, {})
     try:
-        name, signed = f"block-{check}", {KEY_VARIABLE: str(key)}
-        made = signing.world.rollout(name, code=1, **signed)
+        signed = {KEY_VARIABLE: str(key)}
+        made = signing.world.rollout(f"block-{check}", code=1, more=signed)
     finally:
         signing.world.staging.probes.clear()
     folder = shutil.copytree(made, tmp_path / "rollouts" / "signed")

@@ -123,7 +123,7 @@ def test_the_published_schema_is_that_of_the_model() -> None:
 
 
 def test_the_decision_on_the_default_plan_is_small(world: Rollouts) -> None:
-    folder = world.rollout("default", *DEFAULT_PLAN, **world.more_snapshots)
+    folder = world.rollout("default", *DEFAULT_PLAN, more=world.more_snapshots)
 
     assert len(details(folder)[EXTENSION]["files"]) > 35
     assert (folder / "decision.json").stat().st_size <= 10_000
@@ -223,7 +223,7 @@ def test_a_decision_from_the_future_is_none(allow: Path) -> None:
 
 def test_cohorts_that_nobody_probed_do_not_count_as_probed(world: Rollouts) -> None:
     unset = {"OA_STAGING_CONTROL_BASE_URL": "", "OA_STAGING_CONTROL_AUTH_TOKEN": ""}
-    folder = world.rollout("unprobed", **unset)
+    folder = world.rollout("unprobed", more=unset)
 
     assert answered(folder) == "allow"
     assert details(folder)["warnedTests"] == ["cohort 5", "cohort 25", "cohort 100"]
@@ -389,7 +389,7 @@ def test_of_many_changes_none_is_missed(allow: Path) -> None:
 @pytest.mark.prove
 @pytest.mark.timeout(900)
 def test_of_all_changes_none_is_missed(world: Rollouts) -> None:
-    folder = world.rollout("changed", *DEFAULT_PLAN, **world.more_snapshots)
+    folder = world.rollout("changed", *DEFAULT_PLAN, more=world.more_snapshots)
 
     tried, found = missed(folder, content_of(folder), every=1, bits=(0, 3))
 

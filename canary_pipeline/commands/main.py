@@ -14,6 +14,7 @@ import click
 from canary_pipeline.accepted import SWITCH
 from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import DEMO, STAGING
+from canary_pipeline.outside.terminal import protect_output
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
@@ -52,6 +53,7 @@ def main() -> None:
 
     Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
     """
+    protect_output()
     # A shell's `&` would have SIGINT ignored, and a closed terminal would end us at once.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)

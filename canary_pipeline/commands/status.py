@@ -8,8 +8,6 @@ from canary_pipeline.commands.run import apart_from_json
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.outside.control_service import ControlService
-from canary_pipeline.outside.token import Redactor
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.progress import steps
@@ -65,11 +63,10 @@ def _tell(evidence: Evidence | None, settings: Settings, environment: Environmen
 
 
 def _live(settings: Settings) -> str:
-    plan, redactor = settings.plan, Redactor(settings.token)
+    plan, redactor = settings.plan, settings.redactor
     if not plan.probes_are_live:
         return f"unknown ({', '.join(plan.missing_for_probe)} not configured)"
-    control = ControlService(settings.endpoints, settings.token, plan.http_timeout_seconds)
-    found = look(Context(plan, Evidence(Path.cwd(), redactor), control, 1, ""))
+    found = look(Context(plan, Evidence(Path.cwd(), redactor), settings.control, 1, ""))
     return f"unknown ({redactor.text(found)})" if isinstance(found, str) else str(found)
 
 

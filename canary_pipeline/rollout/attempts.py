@@ -120,6 +120,8 @@ def join(
         if run_id in header.run_ids:
             return header
         evidence.tidy()
+        if not evidence.exists(layout.ENV_SEQUENCE):  # killed while it was opened
+            evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
         checkout = checkout_now(header, evidence.folder)
         record = evidence.record()
         anew = _moved(record.header, checkout)

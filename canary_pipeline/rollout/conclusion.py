@@ -31,6 +31,7 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
     took = None if context.began is None else context.clock.monotonic() - context.began
     end_attempt(evidence, context.run_id, outcome, detail, context.clock, took=took)
     decision = write_decision(evidence, evidence.verified_record(), context.signing_key)
+    _await_commands(context)
     try:
         settled = settle(context, detail or "the rollout blocks")
     except StoppedError as stopped:
@@ -41,6 +42,14 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
     return decision
+
+
+def _await_commands(context: Context) -> None:
+    """Wait for commands that were stopped: what they still do must not meet a rollback."""
+    while context.stopping:
+        left = context.stopping.pop().finish()
+        if left:
+            context.warn("stop", left)
 
 
 def end_attempt(

@@ -121,10 +121,11 @@ class Evidence:
         """
         record = self.record()
         digests = {ref.name: ref.sha256 for row in record.rows for ref in row.files()}
+        soaked_since = {layout.health(p) for p, row in record.cohorts if self._soaked_since(p, row)}
         found = [
             Problem(name, "is missing or is not the file that its row was written for")
             for name, digest in digests.items()
-            if self.sha256(name) != digest
+            if self.sha256(name) != digest and name not in soaked_since
         ]
         found += self._chain_problems(record.header.sealed)
         found += self._health_problems(record)
@@ -169,8 +170,13 @@ class Evidence:
         return found
 
     def looks(self, percent: int) -> list[Look]:
-        """The looks at staging while a cohort soaked; one that is no look ends them."""
+        """The looks at staging while a cohort soaked; what is no look is left out."""
         return self._rows(layout.health(percent), Look, [])
+
+    def _soaked_since(self, percent: int, row: CohortRow | None) -> bool:
+        """Whether a later attempt at a cohort that failed has added looks, and no row yet."""
+        looks = self.looks(percent) if row and row.status == "failed" else []
+        return bool(row and looks and looks[-1].attempt > row.attempt)
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
@@ -275,7 +281,7 @@ class Evidence:
 
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Add a row to a file of rows."""
-        append_row(self.folder / name, {key: self._clean(value) for key, value in row.items()})
+        append_row(self.folder / name, self._clean(dict(row)))
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -344,6 +350,9 @@ class Evidence:
     def clear_in_flight(self, step: str) -> None:
         """Forget a step that has ended; the folder of such steps goes with the last one."""
         (self.folder / layout.in_flight(step)).unlink(missing_ok=True)
+        self._drop_empty_in_flight()
+
+    def _drop_empty_in_flight(self) -> None:
         with suppress(OSError):
             (self.folder / layout.IN_FLIGHT).rmdir()
 
@@ -370,6 +379,7 @@ class Evidence:
                 self.clear_in_flight(state.step)
         for partial in self.folder.rglob(layout.TEMPORARY):
             partial.unlink(missing_ok=True)
+        self._drop_empty_in_flight()
 
 
 _FILE_OF: dict[type[Row], str] = {
