@@ -186,8 +186,9 @@ def _demonstration() -> ModuleType:
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
 )
 @click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-def history(root: str | None, limit: int, picture: str | None, as_json: bool) -> None:  # noqa: FBT001
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
+def history(root: str | None, limit: int, picture: str | None, **wanted: bool) -> None:
     """Tell of past rollouts, newest first.
 
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
@@ -195,7 +196,12 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
     with answers():
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
-        listing.tell(root, limit, picture, as_json=as_json)
+        if not wanted["limits"]:
+            listing.tell(root, limit, picture, as_json=wanted["json"])
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            listing.propose(root, limit)
 
 
 @main.command()

@@ -13,6 +13,7 @@ from canary_pipeline.orchestration.pages import (
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY, TIMELINE
@@ -98,7 +99,9 @@ def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, d
         from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
 
         evidence = entered.evidence
-        picture = timeline(evidence.verified_record(), entered.clock.now())
+        record = evidence.verified_record()
+        bad_looks = bad_moments(list(watched_soaks(record, evidence)))
+        picture = timeline(record, entered.clock.now(), bad_looks)
         evidence.write_bytes(TIMELINE, picture)
     except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
         context.log.warning("the timeline could not be drawn: %s", type(error).__name__)
