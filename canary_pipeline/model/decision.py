@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from canary_pipeline.model.commit import tested
-from canary_pipeline.model.record import Record
+from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import (
     HELD,
     MISSING_PROBE_CONFIG,
@@ -130,6 +130,7 @@ def decide_so_far(record: Record) -> Decision:
     """Compute the decision as it would be if the attempt under way ended now."""
     reasons = [
         *(Reason(f"{problem.file} {problem.message}", problem.file) for problem in record.problems),
+        *_withdrawn(record.header),
         *_attempt_reasons(record),
         *_commit_reasons(record),
         *_gate_reasons(record),
@@ -137,6 +138,10 @@ def decide_so_far(record: Record) -> Decision:
         *_rollback_reasons(record),
     ]
     return Decision(tuple(reasons))
+
+
+def _withdrawn(header: Header) -> list[Reason]:
+    return [Reason(f"withdrawn: {header.withdrawn}", HEADER)] if header.withdrawn else []
 
 
 def _attempt_reasons(record: Record) -> list[Reason]:

@@ -8,6 +8,7 @@ from canary_pipeline.orchestration.pages import (
     decision_metadata,
     file_metadata,
     image,
+    promotion_key,
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
@@ -91,6 +92,21 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         )
 
     return summary
+
+
+def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
+    """The asset `promotion`, which no step makes: it is there once a run has ended with `allow`."""
+    return dg.AssetSpec(
+        promotion_key(rollout.environment),
+        group_name=f"{rollout.environment.asset_group}_promotion",
+        description=(
+            "Materialized by an `allow` only, once its rollout is over: what automation hangs on "
+            "to. Its metadata names the commit, the rollout's folder and the decision's digest. "
+            "(`summary` is materialized by a `block` too.)"
+        ),
+        deps=[rollout.asset_key("summary")],
+        owners=rollout.owners,
+    )
 
 
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:

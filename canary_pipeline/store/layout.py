@@ -12,6 +12,7 @@ RESULTS = (GATE_RESULTS, COHORT_RESULTS, ROLLBACK_RESULTS)
 WARNINGS = "warnings.jsonl"
 ENV_SEQUENCE = "canary-env-sequence.txt"
 SUMMARY = "SUMMARY.md"
+DECISION = "decision.json"
 TIMELINE = "timeline.png"
 LOGS = "logs"
 IN_FLIGHT = "in-flight"

@@ -11,6 +11,7 @@ from canary_pipeline.model.rows import HELD, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.routing import await_live, look
 from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
 from canary_pipeline.store.journal import Journal
 
@@ -76,6 +77,7 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
+    _withdraw_newer(context)
     context.note(STEP, "rollback")
     try:
         restored = _left_lower(context, wanted) if not may_raise else None
@@ -105,6 +107,13 @@ def _left_lower(context: Context, wanted: LiveRouting) -> _Restored | None:
         f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
     )
     return _Restored("skipped", NOT_RAISED, detail, live=live)
+
+
+def _withdraw_newer(context: Context) -> None:
+    try:
+        withdraw_newer(context)
+    except OSError as error:  # staging comes first
+        context.warn(STEP, f"what a newer rollout has decided stands: {error}")
 
 
 def _restore(context: Context, wanted: LiveRouting) -> _Restored:
