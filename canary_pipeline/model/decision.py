@@ -7,6 +7,7 @@ from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import (
     HELD,
     MISSING_PROBE_CONFIG,
+    NOT_VERIFIED,
     SKIPPED_BY_FLAG,
     CohortRow,
     GateRow,
@@ -222,7 +223,10 @@ def _rollback_reasons(record: Record) -> list[Reason]:
     final = record.cohorts[-1][1] if record.cohorts else None
     if final is not None and final.attempt > last.attempt:
         return []  # the rollout went on since, and made live what it wanted
-    text = f"ROLLBACK FAILED, staging is not as it was: {last.reason}: {last.detail}"
+    how = "FAILED, staging is not as it was"
+    if last.reason == NOT_VERIFIED:
+        how = "NOT VERIFIED, though its command ended well"
+    text = f"ROLLBACK {how}: {last.reason}: {last.detail}"
     return [Reason(text, last.log_file or ROLLBACKS)]
 
 

@@ -8,7 +8,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, is_over, rollout_of
+from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, deliver
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
 from canary_pipeline.store.outbox import Item, Outbox
@@ -70,8 +70,8 @@ def _put_in_without_decision(
     )
     for record in instance.get_run_records(filters):
         run = record.dagster_run
-        if rollout_of(instance, run) is None:
-            why = f"its run {run.run_id} opened no rollout: {is_over(instance, run.run_id)}"
+        if worked_on(run) is None:
+            why = f"run {run.run_id} ended ({run.status.value}) without working on a rollout"
             item = Item(
                 environment=environment.name,
                 folder="",

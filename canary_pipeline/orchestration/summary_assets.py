@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from canary_pipeline.model.decision import decide_so_far
 from canary_pipeline.orchestration.pages import (
     GO_NO_GO,
     check_metadata,
@@ -71,6 +72,8 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)
+        if context.run.step_keys_to_execute == [key.to_python_identifier()]:
+            _warn_of_repetition(entered)
         decision = conclude(entered, "finished")
         context.instance.add_run_tags(context.run.run_id, {DECISION_TAG: decision.word})
         for reason in decision.reasons:
@@ -92,6 +95,16 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         )
 
     return summary
+
+
+def _warn_of_repetition(entered: Context) -> None:
+    if not decide_so_far(entered.evidence.verified_record()).allowed:
+        message = (
+            "this run only repeats the summary, as *from failure* does after a block; to go on, "
+            "re-execute *from selected* at the step that blocked with everything after it, or "
+            f"`canary-rollout resume {entered.evidence.folder}`"
+        )
+        entered.warn("summary", message)
 
 
 def promotion_asset(rollout: Rollout) -> dg.AssetSpec:

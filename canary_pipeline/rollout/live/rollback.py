@@ -7,7 +7,7 @@ from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import HELD, LiveRouting, RollbackRow, Status
+from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.routing import await_live, look
 from canary_pipeline.rollout.logged_command import run_logged
@@ -129,7 +129,9 @@ def _restore(context: Context, wanted: LiveRouting) -> _Restored:
         return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
     seen = await_live(wanted, plan.verify_timeout_seconds or 0, context)
     status: Status = "passed" if seen.problem is None else "failed"
-    return _Restored(status, seen.problem, seen.detail, ending.exit_code, log_file, seen.live)
+    unseen = seen.problem is not None and seen.live is None
+    reason = NOT_VERIFIED if unseen else seen.problem
+    return _Restored(status, reason, seen.detail, ending.exit_code, log_file, seen.live)
 
 
 def _before(context: Context) -> LiveRouting:
