@@ -24,7 +24,14 @@ COLUMNS = ("started (UTC)", "decision", "duration", "reached", "what blocked", "
 _STYLES = {"allow": "green", "block": "bold red"}
 
 
-def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) -> None:
+def tell(
+    root: str | None,
+    limit: int,
+    picture: str | None,
+    *,
+    as_json: bool,
+    environment: str | None = None,
+) -> None:
     """Print the newest rollouts, and draw them if asked to.
 
     Args:
@@ -33,15 +40,17 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         limit: The most rollouts to tell of.
         picture: The file to draw them to.
         as_json: Whether the output is for tools.
+        environment: The name of the environment whose rollouts count; None for all.
 
     Raises:
         BadInputError: When the root cannot be listed, or the picture not be drawn there.
     """
     _check_picture(picture)
-    found = _read(root, limit + 1)
+    found = _read(root, limit + 1, environment)
     shown = found[:limit]
     if not found:
-        message = f"no rollouts in {one_line(root or str(OUTPUT_ROOT))}"
+        of = f" of {environment}" if environment else ""
+        message = f"no rollouts{of} in {one_line(root or str(OUTPUT_ROOT))}"
         print(message, file=sys.stderr if as_json else sys.stdout)
         return
     if as_json:
@@ -54,11 +63,12 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         _draw(shown, Path(picture))
 
 
-def _read(root: str | None, limit: int) -> list[PastRollout]:
+def _read(root: str | None, limit: int, environment: str | None) -> list[PastRollout]:
     if root == "":
         raise _bad_input("ROOT is empty: accepted is a folder")
     try:
-        return past_rollouts(OUTPUT_ROOT if root is None else Path(root), limit)
+        names = None if environment is None else {environment}
+        return past_rollouts(OUTPUT_ROOT if root is None else Path(root), limit, names)
     except OSError as error:
         if root is None and isinstance(error, FileNotFoundError):
             return []

@@ -1,5 +1,6 @@
 """`canary-rollout status`: who rolls out, what is live, and what a dead rollout has left."""
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,22 +10,50 @@ from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.outside.control_service import ControlService
 from canary_pipeline.outside.token import Redactor
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.history import past_rollouts
 from canary_pipeline.reports.progress import steps
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
+from canary_pipeline.settings import SettingError
+from canary_pipeline.sources import PROBING
 from canary_pipeline.store.folder import Evidence
 
 
-def tell(evidence: Evidence | None, settings: Settings, environment: Environment) -> Exit:
+def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
+    """Print how each environment stands; one whose settings are wrong hides none of the others.
+
+    Args:
+        environments: The environments.
+        variables: The environment variables.
+
+    Returns:
+        `Exit.BLOCK` where a cohort is left live anywhere; else `Exit.BAD_INPUT` where settings are
+        wrong, else `Exit.ALLOW`.
+    """
+    codes = []
+    for environment in environments:
+        settings: Settings | SettingError
+        try:
+            settings = resolve(environment, variables, names=PROBING)
+        except SettingError as error:
+            settings = error
+            codes.append(Exit.BAD_INPUT)
+        codes.append(tell(None, settings, environment))
+        print()
+    return Exit.BLOCK if Exit.BLOCK in codes else max(codes)
+
+
+def tell(
+    evidence: Evidence | None, settings: Settings | SettingError, environment: Environment
+) -> Exit:
     """Print how the environment stands, and the steps of one rollout.
 
     Args:
         evidence: The rollout; None for the newest one.
-        settings: Where to ask what is live.
+        settings: Where to ask what is live, or why that cannot be asked.
         environment: What is rolled out to.
 
     Returns:
@@ -34,7 +63,7 @@ def tell(evidence: Evidence | None, settings: Settings, environment: Environment
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
     print(f"live: {_live(settings)}")
-    _tell_rollout(evidence or _newest(Path(environment.output_root)))
+    _tell_rollout(evidence or _newest(environment))
     left = left_live(environment)
     if left is None:
         return Exit.ALLOW
@@ -42,7 +71,9 @@ def tell(evidence: Evidence | None, settings: Settings, environment: Environment
     return Exit.BLOCK
 
 
-def _live(settings: Settings) -> str:
+def _live(settings: Settings | SettingError) -> str:
+    if isinstance(settings, SettingError):
+        return f"unknown ({settings})"
     plan, redactor = settings.plan, Redactor(settings.token)
     if not plan.probes_are_live:
         return f"unknown ({', '.join(plan.missing_for_probe)} not configured)"
@@ -51,8 +82,9 @@ def _live(settings: Settings) -> str:
     return f"unknown ({redactor.text(found)})" if isinstance(found, str) else str(found)
 
 
-def _newest(root: Path) -> Evidence | None:
-    found = past_rollouts(root, 1) if root.is_dir() else []
+def _newest(environment: Environment) -> Evidence | None:
+    root = Path(environment.output_root)
+    found = past_rollouts(root, 1, {environment.name}) if root.is_dir() else []
     return Evidence(found[0].folder) if found and found[0].problem is None else None
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
@@ -57,7 +58,7 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
             return dg.SkipReason("decisions from now on are told")
         since = max(datetime.fromisoformat(context.cursor), datetime.now(UTC) - OLDEST)
         told = 0
-        for run in _ended(context.instance, rollout.environment.name, since)[:MOST_AT_ONCE]:
+        for run in _ended(context.instance, rollout.environment, since)[:MOST_AT_ONCE]:
             link = _link(values.ui_url, run)
             told += _tell(context.instance, run, variable, url.get_secret_value(), link)
         return dg.SkipReason(f"{told} decisions told" if told else "no new decision")
@@ -65,10 +66,13 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
     return sensor
 
 
-def _ended(instance: dg.DagsterInstance, environment: str, since: datetime) -> list[dg.DagsterRun]:
+def _ended(
+    instance: dg.DagsterInstance, environment: Environment, since: datetime
+) -> list[dg.DagsterRun]:
     """Rollouts' runs that ended since a moment and that nobody was told of, oldest first."""
+    tags = {} if environment.parts else {ENVIRONMENT_TAG: environment.name}
     filters = dg.RunsFilter(
-        tags={ENVIRONMENT_TAG: environment}, statuses=list(ENDED), updated_after=since
+        job_name=environment.job_name, tags=tags, statuses=list(ENDED), updated_after=since
     )
     records = instance.get_run_records(filters, order_by="update_timestamp", ascending=True)
     runs = [record.dagster_run for record in records]

@@ -20,7 +20,7 @@ from canary_pipeline.orchestration.engine import (
     run_in_threads,
 )
 from canary_pipeline.orchestration.history_asset import history_name
-from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.runs import by_whom, claim_tags, is_over
 from canary_pipeline.orchestration.work import Work, working
 from canary_pipeline.outside.claim import Claim
@@ -36,9 +36,9 @@ class RolloutNotAllowedError(Exception):
 
 
 def rollout_executor(rollout: Rollout) -> dg.ExecutorDefinition:
-    """The executor for one environment's rollouts; a launch has nothing to choose of it."""
+    """The executor for a job's rollouts; a launch has nothing to choose of it."""
 
-    @dg.executor(name=f"{rollout.environment.name}_rollout", config_schema={})
+    @dg.executor(name=f"{op_name(rollout.environment.name)}_rollout", config_schema={})
     def executor(_: dg.InitExecutorContext) -> dg.Executor:
         """Gates in parallel, then cohorts in order; one rollout of the environment at a time."""
         return RolloutExecutor(rollout)
@@ -68,9 +68,10 @@ class RolloutExecutor(dg.Executor):
         run, instance = plan_context.dagster_run, plan_context.instance
         command = commanded() or Command()
         holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
-        with Claim(self._rollout.environment.name, holder), command.signals as signals:
+        rollout = self._rollout.of(run)
+        with Claim(rollout.environment.name, holder), command.signals as signals:
             claim_tags(instance, run)
-            with working(self._rollout, run, signals.stop, plan_context.log.info) as work:
+            with working(rollout, run, signals.stop, plan_context.log.info) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(
@@ -79,7 +80,7 @@ class RolloutExecutor(dg.Executor):
         run, instance = plan_context.dagster_run, plan_context.instance
         failed = ""
         look_up = _looker(work.stop, lambda: is_over(instance, run.run_id))
-        most = self._rollout.parallel_gates
+        most = work.rollout.parallel_gates
         try:
             for event in run_in_threads(plan_context, most, look_up, signals):
                 failed = failed or _failure(event)

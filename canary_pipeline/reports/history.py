@@ -4,18 +4,20 @@ Cheap enough for a thousand folders: rows are read, logs and responses are not.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from canary_pipeline.model.decision import decide
+from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
 
 Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
@@ -95,7 +97,9 @@ class PastRollout:
         }
 
 
-def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
+def past_rollouts(
+    root: Path, limit: int | None = None, environments: Collection[str] | None = None
+) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
     A folder whose `rollout.json` cannot be read has its place by when it last changed.
@@ -103,14 +107,45 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Args:
         root: Usually `attempts.OUTPUT_ROOT`.
         limit: The most rollouts to read, the newest ones; None for all.
+        environments: The names of the environments whose rollouts are read; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    if environments is not None:
+        found = [evidence for evidence in found if _environment(evidence) in environments]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
     return [read_rollout(evidence) for _, evidence in dated[:limit]]
+
+
+def newest_rollout(environment: str) -> Evidence | None:
+    """The newest rollout of an environment, wherever this host knows its rollouts to be, or None.
+
+    One whose folder is gone or cannot be read is among them: nobody can say that it is older.
+
+    Raises:
+        OSError: When a folder that holds rollouts cannot be listed.
+    """
+    state = Journal(environment).read()
+    if state.newest is not None and not state.newest.is_dir():
+        return Evidence(state.newest)
+    roots = dict.fromkeys([Path(OUTPUT_ROOT).absolute(), *state.roots])
+    found = [
+        past for root in roots if root.is_dir() for past in past_rollouts(root, 1, {environment})
+    ]
+    latest = datetime.max.replace(tzinfo=UTC)
+    newest = max(found, key=lambda past: past.started_at or latest, default=None)
+    return Evidence(newest.folder) if newest else None
+
+
+def _environment(evidence: Evidence) -> str:
+    """Which environment a folder is of; where it does not say, as it is named."""
+    try:
+        return evidence.header().environment
+    except NotARolloutError:
+        return evidence.folder.name.rpartition("-")[0]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:

@@ -44,7 +44,7 @@ def run_logged(
         command: Run by `bash -c` in the checkout, for at most the gates' timeout.
         log_file: What it prints, relative to the rollout's folder.
         context: Where and for how long it runs, where the log is kept, and who may stop it.
-        variables: What its environment has beyond this process's own.
+        variables: What its environment has beyond this process's own and the plan's.
     """
 
     def look_up() -> None:
@@ -56,7 +56,7 @@ def run_logged(
         finished = process.run(
             ["bash", "-c", command],
             Path(context.plan.repo_root),
-            {**os.environ, **(variables or {})},
+            {**os.environ, **context.plan.variables, **(variables or {})},
             write=log.write,
             timeout_seconds=context.plan.gate_timeout_seconds,
             clock=context.clock,

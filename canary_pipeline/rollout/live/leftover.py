@@ -52,7 +52,8 @@ def left_live(environment: Environment) -> LeftLive | None:
     if owed is not None:
         return _left_by(owed, environment.name)
     root = Path(environment.output_root)
-    for past in past_rollouts(root, MOST_LOOKED_AT) if root.is_dir() else []:
+    found = past_rollouts(root, MOST_LOOKED_AT, {environment.name}) if root.is_dir() else []
+    for past in found:
         record = _record(past.folder)
         if record and record.header.environment == environment.name and _changed_staging(record):
             return _left(past.folder, record)
