@@ -2,12 +2,15 @@
 
 import os
 import tempfile
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 from canary_pipeline.commands.exits import BadInputError
 
 VARIABLE = "DAGSTER_HOME"
+
+READY = ".canary-pipeline.ready"
+"""Holds the version of Dagster that has set up the storage."""
 
 
 def default_home(name: str = "dagster") -> Path:
@@ -42,7 +45,10 @@ def use_home() -> Path:
         if not configuration.exists():
             text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
             configuration.write_text(text, encoding="utf-8")
-        _set_up_storage()
+        ready, version = home / READY, metadata.version("dagster")
+        if not ready.exists() or ready.read_text(encoding="utf-8") != version:
+            _set_up_storage()
+            ready.write_text(version, encoding="utf-8")
     return home
 
 

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from canary_pipeline.accepted import SWITCH
 from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import DEMO, STAGING, chosen, served
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.outside.terminal import protect_output
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
@@ -27,6 +29,7 @@ SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_sta
 MENDABLE = ("repo_root", "gate_timeout_seconds")
 
 _Command = Callable[..., Any]
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def settings_flags(*names: str) -> Callable[[_Command], _Command]:
@@ -72,15 +75,20 @@ def main() -> None:
 
     Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
     """
+    protect_output()
     # A shell's `&` would have SIGINT ignored, and a closed terminal would end us at once.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print decision.json, and no more.")
+
+
 @main.command()
+@_as_json
 @_environment_flag
 @settings_flags()
-def run(environment: str | None, **flags: str | None) -> None:
+def run(as_json: bool, environment: str | None, **flags: str | None) -> None:  # noqa: FBT001
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
     with answers():
         there = chosen(environment, os.environ, "--environment")
@@ -92,7 +100,7 @@ def run(environment: str | None, **flags: str | None) -> None:
         _adopt(flags, there)
         from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
 
-        sys.exit(rollout.roll_out(settings, there, rollout.ENGINE))
+        sys.exit(rollout.roll_out(settings, there, rollout.ENGINE, as_json=as_json))
 
 
 @main.command()
@@ -145,9 +153,15 @@ def rollback(
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@_as_json
 @_environment_flag
 @settings_flags(*SECRETS)
-def status(rollout: str | None, environment: str | None, **flags: str | None) -> None:
+def status(
+    rollout: str | None,
+    as_json: bool,  # noqa: FBT001 - click's
+    environment: str | None,
+    **flags: str | None,
+) -> None:
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Of several environments it tells of all, one after another, unless one is named.
@@ -158,7 +172,7 @@ def status(rollout: str | None, environment: str | None, **flags: str | None) ->
         from canary_pipeline.commands.status import tell, tell_all  # noqa: PLC0415
 
         evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
-        if every and not (evidence or environment or any(flags.values())):
+        if every and not (evidence or environment or as_json or any(flags.values())):
             sys.exit(tell_all(every, os.environ))
         there = (
             _environment_of(environment, evidence)
@@ -166,7 +180,8 @@ def status(rollout: str | None, environment: str | None, **flags: str | None) ->
             else chosen(environment, os.environ, "--environment")
         )
         _adopt(flags, there)
-        sys.exit(tell(evidence, resolve(there, os.environ, names=PROBING), there))
+        settings = resolve(there, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, there, as_json=as_json))
 
 
 @main.command()
@@ -242,6 +257,52 @@ def history(
 
         name = environment and chosen(environment, os.environ, "--environment").name
         listing.tell(root, limit, picture, as_json=as_json, environment=name)
+
+
+@main.command()
+@click.argument("folder", metavar="FOLDER|ROOT", type=click.Path(path_type=Path))
+@click.option("--commit", metavar="SHA", help="What is to be promoted.")
+@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--signers", metavar="FILE", type=_FILE, help="Allowed signers, as git has them.")
+@click.option("--signer", metavar="NAME", help="Which of them must have signed.")
+@click.option("--revoked", metavar="FILE", type=_FILE, help="Keys that count no more.")
+@click.option("--cohorts", metavar="5,25,100", help="Cohorts that must have been probed.")
+@click.option(
+    "--cohort-soak-seconds",
+    "soak_seconds",
+    default=0,
+    type=click.IntRange(0),
+    help="How long each must have soaked.",
+)
+@click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+    """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
+
+    Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
+    """
+    with answers():
+        from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(verifying.tell(folder, verifying.demands_of(**flags), as_json=as_json))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=_FILE,
+    envvar=settings_table(STAGING)["signing_key"].variable,
+    show_envvar=True,
+    help="The SSH key, or a public one whose private half is in the agent.",
+)
+def sign(folder: Path, key: Path | None) -> None:
+    """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
+    with answers():
+        from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(sign_decision(folder, key))
 
 
 def _adopt(flags: Mapping[str, str | None], there: Environment) -> None:

@@ -18,6 +18,7 @@ from canary_pipeline.orchestration.pages import (
 from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.step_op import step_op
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.tables import cohort_table, snapshot_deltas
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.layout import COHORT_RESULTS, snapshot
 
@@ -121,7 +122,6 @@ def _close_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
 
 
 def _results_metadata(entered: Context, record: Record) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.reports.tables import cohort_table  # noqa: PLC0415 - imports pandas
 
     rows = [row for _, row in record.cohorts if row is not None]
     latencies = {
@@ -138,7 +138,6 @@ def _results_metadata(entered: Context, record: Record) -> dict[str, dg.Metadata
 
 
 def _snapshot_metadata(entered: Context, kind: SnapshotKind) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.reports.tables import snapshot_deltas  # noqa: PLC0415 - imports pandas
 
     plan, evidence = entered.plan, entered.evidence
     if not plan.shows(kind):

@@ -21,7 +21,7 @@ def run_gate(gate: Gate, context: Context) -> GateRow:
     if gate.after:
         ending = judge_newest(gate.after, log_file, context)
     else:
-        ending = run_logged(gate.command, log_file, context, {"OA_CANARY_GATE": gate.name})
+        ending = run_logged(gate.command, log_file, context, gate=gate.name)
     after = checkout_now(context.plan, evidence.folder)
     row = GateRow(
         gate=gate.name,

@@ -1,9 +1,11 @@
 """What can go wrong on the way to staging: each within its time, in words without secrets."""
 
+import gzip
 import json
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from canary_pipeline.model.plan import Endpoints
-from canary_pipeline.outside.answers import Answer, Failure
+from canary_pipeline.outside.answers import Answer, Failure, routing_driver_missing
 from canary_pipeline.outside.control_service import ControlPlane, below
 from canary_pipeline.outside.token import FixedToken, Redactor, TokenFile
 from canary_pipeline_tests.conftest import TOKEN
@@ -53,6 +55,9 @@ def raw_server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
                     connection.sendall(piece)
                     if done.wait(pause):
                         return
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(65536):
+                    pass  # what is closed unread may be reset before it was heard
         except OSError:
             return
 
@@ -102,14 +107,26 @@ def test_every_status_is_an_answer_that_is_kept(
     assert ask(staging.url) == Answer(status, body.encode(), complete=True, content_type=kind)
 
 
-@pytest.mark.parametrize("elsewhere", ["/elsewhere", "http://127.0.0.1:9/elsewhere"])
-def test_a_redirect_is_an_answer_that_is_not_followed(elsewhere: str, staging: FakeStaging) -> None:
-    staging.probes[5] = redirect(elsewhere)
+@pytest.mark.parametrize(
+    ("elsewhere", "shown"),
+    [
+        ("/elsewhere", "{here}/elsewhere"),
+        ("http://127.0.0.1:9/elsewhere", "http://127.0.0.1:9/elsewhere"),
+        ("https://n4me:p4ssw0rd@host/x?token=qu3ry#part", "https://host/x?…"),
+        ("/line\u2028two\x1b[2J", "{here}/line\\u2028two\\x1b[2J"),
+        ("http://[broken", "an address that is none"),
+    ],
+)
+def test_a_redirect_is_an_answer_that_is_not_followed(
+    elsewhere: str, shown: str, staging: FakeStaging
+) -> None:
+    staging.probes[5] = redirect(elsewhere.encode().decode("latin-1"))
 
     found = ask(staging.url)
 
     assert isinstance(found, Answer)
     assert found.status == 302
+    assert found.location == shown.format(here=staging.url)
     assert len(staging.seen) == 1
 
 
@@ -168,10 +185,10 @@ SECRETS = ("n4me", "p4ssw0rd", "qu3ry", TOKEN)
         b"",
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
-        as_sent("Content-Encoding: gzip", b"no gzip"),
+        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 101 + b"\r\n",
         b"n4me p4ssw0rd qu3ry " + TOKEN.encode() + b"\r\n\r\n",
     ],
-    ids=["nothing", "half", "long header", "no gzip", "echo"],
+    ids=["nothing", "half", "long header", "headers", "echo"],
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
@@ -190,12 +207,21 @@ def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
     assert f"{scheme}://127.0.0.1" in snapshot
 
 
+def test_a_header_that_cannot_be_read_does_not_log_the_url(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with raw_server(as_sent("X: y\r\nno header", b"{}")) as url:
+        found = ask(f"{url}/?key=qu3ry")
+
+    assert isinstance(found, Answer)
+    assert "qu3ry" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("sent", "kind"),
     [
         (b"", "connection_reset"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "connection_reset"),
-        (b"this is not HTTP\r\n\r\n", "connection_reset"),
     ],
 )
 def test_an_answer_that_breaks_off(sent: bytes, kind: str) -> None:
@@ -204,6 +230,35 @@ def test_an_answer_that_breaks_off(sent: bytes, kind: str) -> None:
 
     assert isinstance(found, Failure)
     assert found.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"this is not HTTP\r\n\r\n", "what answered does not speak HTTP"),
+        (
+            b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+            "a header of the answer is longer than 65536 bytes",
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 101 + b"\r\n",
+            "the answer has more than 100 headers",
+        ),
+        (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 200, "interim answers came without end"),
+    ],
+)
+def test_an_answer_that_cannot_be_read_says_why(sent: bytes, message: str) -> None:
+    with raw_server(sent) as url:
+        assert ask(url) == Failure("connection_failed", message)
+
+
+@pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints"])
+def test_interim_answers_are_read_past(interim: str) -> None:
+    hint = f"HTTP/1.1 {interim}\r\nLink: </x>; rel=preload\r\n\r\n".encode()
+    with raw_server(hint, hint, as_sent("X: y", b"{}")) as url:
+        found = ask(url)
+
+    assert found == Answer(200, b"{}", complete=True)
 
 
 def test_tls_to_a_port_that_speaks_none() -> None:
@@ -238,6 +293,7 @@ def test_a_body_of_just_the_longest_length_is_complete(staging: FakeStaging) -> 
         ("utf-8", b'{"a": "\xc3\xa9"}', {"a": "é"}),
         ("utf-16", b'{"a": 1}', {"a": 1}),
         ("no-such-thing", b'{"a": 1}', {"a": 1}),
+        ("utf-8", b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
         ("utf-8", b'{"a": "\xe9"}', None),
         ("utf-8", b"\xff\xfe{}", None),
     ],
@@ -253,12 +309,38 @@ def test_json_is_utf_8_whatever_charset_is_claimed(
     assert found.json_object() == value
 
 
-def test_a_body_that_is_not_compressed_as_claimed_is_a_failure() -> None:
-    with raw_server(as_sent("Content-Encoding: gzip", b"no gzip")) as url:
+PACKED = gzip.compress(b'{"a": 1}')
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body", "kept"),
+    [
+        ("gzip", PACKED, b'{"a": 1}'),
+        ("deflate", zlib.compress(b'{"a": 1}'), b'{"a": 1}'),
+        ("identity", b"{}", b"{}"),
+        ("gzip", b"no gzip", b"no gzip"),
+        ("gzip", PACKED[:-9], PACKED[:-9]),
+        ("br", b"{}", b"{}"),
+    ],
+)
+def test_a_body_that_is_compressed_unasked_keeps_its_status(
+    encoding: str, body: bytes, kept: bytes
+) -> None:
+    with raw_server(as_sent(f"Content-Encoding: {encoding}", body)) as url:
         found = ask(url)
 
-    assert isinstance(found, Failure)
-    assert found.kind == "connection_failed"
+    packed = kept == body and encoding != "identity"
+    note = f"its body came as {encoding}, cannot be unpacked, and is kept as it came"
+    assert found == Answer(200, kept, complete=True, note=note if packed else "")
+
+
+def test_a_body_that_unpacks_without_end_is_cut() -> None:
+    bomb = gzip.compress(b"0" * 100_000_000)
+    with raw_server(as_sent("Content-Encoding: gzip", bomb)) as url:
+        found = ask(url)
+
+    assert isinstance(found, Answer)
+    assert (len(found.body), found.complete) == (1024 * 1024, False)
 
 
 @pytest.mark.parametrize("body", ["", "[]", "{", "NaN", '"text"', "[" * 100_000])
@@ -361,7 +443,7 @@ def test_a_snapshot_is_kept_as_it_was_sent(status: int, body: str, staging: Fake
     ("behaviour", "why"),
     [
         (answer(302, "{}"), "answered 302"),
-        (redirect("/elsewhere"), "answered 302"),
+        (redirect("http://127.0.0.1:9/x?a=qu3ry"), "answered 302 to http://127.0.0.1:9/x?…"),
         (answer(401, "{}"), "answered 401"),
         (answer(500, "{}"), "answered 500"),
         (answer(204, ""), "answered something that is not JSON"),
@@ -442,6 +524,13 @@ def test_any_json_is_a_snapshot(body: str, staging: FakeStaging) -> None:
     endpoints = Endpoints(runtime_metrics_url=f"{staging.url}/metrics")
 
     assert ControlPlane(endpoints, None, 5).snapshot("runtime_metrics") == body.encode()
+
+
+def test_only_the_control_service_names_a_driver() -> None:
+    assert routing_driver_missing({"data": {"driver": "control_service"}}) is None
+    assert routing_driver_missing(None) is None  # that is another warning
+    for other in ({}, {"data": None}, {"data": {"driver": 5}}, {"driver": "control_service"}):
+        assert "data.driver" in (routing_driver_missing(other) or "")
 
 
 def test_a_token_is_hidden_as_json_writes_it() -> None:

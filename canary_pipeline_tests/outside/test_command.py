@@ -1,9 +1,13 @@
 """Running a command: how it ends, what is heard of it, and that nothing of it outlives its time."""
 
+import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +19,7 @@ import pytest
 from canary_pipeline.outside import command as process
 from canary_pipeline.outside.clock import Clock, SystemClock
 from canary_pipeline.outside.command import Finished
+from canary_pipeline.outside.process_group import Stopping
 from canary_pipeline_tests.conftest import await_true
 from canary_pipeline_tests.rollout.conftest import FakeClock, children_of
 
@@ -37,7 +42,10 @@ class Shell:
         timeout_seconds: float = 30,
         environment: Mapping[str, str] = os.environ,
         clock: Clock | None = None,
-        check_owner: Callable[[], None] = lambda: None,
+        check_stop: Callable[[], None] = lambda: None,
+        grace_seconds: float = 0.3,
+        leave_background: bool = False,
+        stopping: Callable[[Stopping], None] | None = None,
     ) -> Finished:
         """Run a script to its end."""
         return process.run(
@@ -47,8 +55,20 @@ class Shell:
             write=self.heard.extend,
             timeout_seconds=timeout_seconds,
             clock=clock or SystemClock(),
-            check_owner=check_owner,
+            check_stop=check_stop,
+            grace_seconds=grace_seconds,
+            leave_background=leave_background,
+            stopping=stopping,
         )
+
+    def raise_once(self, name: str) -> Callable[[], None]:
+        """A `check_stop` that interrupts once the script has written a file."""
+
+        def check_stop() -> None:
+            if self.has(name):
+                raise Interrupted
+
+        return check_stop
 
     def has(self, name: str) -> bool:
         """Whether the script has written a file."""
@@ -145,7 +165,7 @@ def test_what_is_printed_is_handed_on_while_the_command_runs(shell: Shell) -> No
         if b"early" in shell.heard:
             (shell.folder / "go").touch()
 
-    finished = shell.run("echo early; until [ -e go ]; do sleep 0.01; done", check_owner=once_heard)
+    finished = shell.run("echo early; until [ -e go ]; do sleep 0.01; done", check_stop=once_heard)
 
     assert finished.exit_code == 0
 
@@ -191,7 +211,7 @@ def test_the_timeout_is_measured_by_the_clock_that_never_jumps(
         "echo yes > started; sleep 300",
         timeout_seconds=3600,
         clock=clock,
-        check_owner=half_an_hour_passes,
+        check_stop=half_an_hour_passes,
     )
 
     assert finished == Finished("timeout", None, "stopped after 3600 s")
@@ -210,11 +230,11 @@ class HourLater(SystemClock):
     def once(self, condition: Callable[[], bool]) -> Callable[[], None]:
         """Something to call several times a second."""
 
-        def check_owner() -> None:
+        def check_stop() -> None:
             if condition():
                 self._later = 3600.0
 
-        return check_owner
+        return check_stop
 
 
 @pytest.mark.parametrize(
@@ -233,7 +253,7 @@ def test_a_command_is_asked_twice_before_it_is_killed(
     finished = shell.run(
         f"{traps}; echo yes > ready; while :; do :; done",
         clock=clock,
-        check_owner=clock.once(lambda: shell.has("ready")),
+        check_stop=clock.once(lambda: shell.has("ready")),
     )
 
     assert finished.end == "timeout"
@@ -259,9 +279,7 @@ def family_is_gone(shell: Shell) -> bool:
 def test_a_family_that_ignores_signals_is_gone_after_its_timeout(shell: Shell) -> None:
     clock = HourLater()
 
-    finished = shell.run(
-        FAMILY, clock=clock, check_owner=clock.once(lambda: family_is_there(shell))
-    )
+    finished = shell.run(FAMILY, clock=clock, check_stop=clock.once(lambda: family_is_there(shell)))
 
     assert finished.end == "timeout"
     assert family_is_gone(shell)
@@ -274,7 +292,7 @@ def test_a_family_is_gone_after_its_owner_gave_up(kind: type[BaseException], she
             raise kind
 
     with pytest.raises(kind):
-        shell.run(FAMILY, check_owner=give_up)
+        shell.run(FAMILY, check_stop=give_up)
 
     assert family_is_gone(shell)
 
@@ -289,13 +307,9 @@ def test_a_command_that_has_ended_leaves_no_process_of_ours(shell: Shell) -> Non
 
 
 def test_output_after_an_interrupt_is_still_handed_on(shell: Shell) -> None:
-    def give_up() -> None:
-        if shell.has("ready"):
-            raise Interrupted
-
     script = "trap 'echo why I stopped; exit 1' INT; echo yes > ready; while :; do :; done"
     with pytest.raises(Interrupted):
-        shell.run(script, check_owner=give_up)
+        shell.run(script, check_stop=shell.raise_once("ready"))
 
     assert shell.heard == b"why I stopped\n"
 
@@ -309,6 +323,169 @@ def test_a_daemon_that_never_stops_writing_does_not_hold_the_command_up(shell: S
     assert finished.exit_code == 0
     assert time.monotonic() - started < 10
     await_true(lambda: shell.gone("daemon"))  # its pipe is closed
+
+
+SAVES_ITS_STATE = (
+    "trap 'echo yes > asked; until [ -e go ]; do sleep 0.01; done; head -c 3000000 /dev/zero;"
+    " echo yes > saved; exit 1' INT; echo yes > ready; while :; do sleep 0.01; done"
+)
+"""On SIGINT it prints more than a pipe holds before it ends, once it is told to go on."""
+
+
+def test_a_command_that_saves_its_state_is_given_its_grace(shell: Shell) -> None:
+    def go_on() -> None:
+        await_true(lambda: shell.has("asked"))
+        (shell.folder / "go").touch()
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    with pytest.raises(Interrupted):
+        shell.run(SAVES_ITS_STATE, grace_seconds=60, check_stop=shell.raise_once("ready"))
+
+    thread.join()
+    assert shell.has("saved")
+    assert len(shell.heard) == 3_000_000
+
+
+def test_an_interrupt_is_passed_on_before_the_grace_is_over_where_somebody_takes_the_rest(
+    shell: Shell,
+) -> None:
+    taken: list[Stopping] = []
+
+    with pytest.raises(Interrupted):
+        shell.run(
+            SAVES_ITS_STATE,
+            grace_seconds=60,
+            check_stop=shell.raise_once("ready"),
+            stopping=taken.append,
+        )
+
+    assert shell.has("asked")
+    assert not shell.has("saved")
+    (shell.folder / "go").touch()
+    [rest] = taken
+    assert rest.finish() == ""
+    assert shell.has("saved")
+
+
+def test_what_is_taken_is_ended_when_its_grace_is_over(shell: Shell) -> None:
+    taken: list[Stopping] = []
+
+    with pytest.raises(Interrupted):
+        shell.run(
+            FAMILY,
+            grace_seconds=1.2,
+            check_stop=shell.raise_once("grandchild"),
+            stopping=taken.append,
+        )
+
+    taken[0].finish()
+    assert family_is_gone(shell)
+
+
+def test_a_command_that_ends_when_asked_leaves_nothing_to_take(shell: Shell) -> None:
+    taken: list[Stopping] = []
+
+    with pytest.raises(Interrupted):
+        shell.run(
+            "trap 'echo bye; exit' INT; echo yes > ready; while :; do :; done",
+            grace_seconds=60,
+            check_stop=shell.raise_once("ready"),
+            stopping=taken.append,
+        )
+
+    assert taken == []
+    assert shell.heard == b"bye\n"
+
+
+def test_what_is_taken_dies_with_its_owner(shell: Shell) -> None:
+    stop = "def stop():\n    if Path('grandchild').exists(): raise KeyboardInterrupt\n"
+    program = OWNER.replace("process.run", f"{stop}process.run").replace(
+        "clock=SystemClock())",
+        "clock=SystemClock(), check_stop=stop, grace_seconds=300,"
+        " stopping=lambda _: Path('taken').write_text('yes') and os._exit(0))",
+    )
+    program = program.replace("'echo $$ > pid; exec sleep 300'", repr(FAMILY))
+
+    subprocess.run(
+        [sys.executable, "-c", program, str(shell.folder)], cwd=shell.folder, check=False
+    )
+
+    assert shell.has("taken")
+    await_true(lambda: family_is_gone(shell))
+
+
+def test_a_second_interrupt_during_the_grace_kills_at_once(shell: Shell) -> None:
+    def interrupt_again() -> None:
+        await_true(lambda: shell.has("asked"))
+        signal.raise_signal(signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt_again)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        shell.run(SAVES_ITS_STATE, grace_seconds=60, check_stop=shell.raise_once("ready"))
+
+    thread.join()
+    assert not shell.has("saved")
+
+
+BACKGROUND = (
+    "(trap '' INT; echo $BASHPID > background; until [ -e go ]; do sleep 0.01; done;"
+    " echo heard by nobody; echo yes > done) & until [ -s background ]; do sleep 0.01; done;"
+)
+
+
+def test_what_a_command_leaves_in_the_background_may_be_left_alone(shell: Shell) -> None:
+    finished = shell.run(f"{BACKGROUND} echo started", leave_background=True)
+
+    assert finished == Finished("exited", 0, "")
+    assert shell.heard == b"started\n"
+    assert not shell.gone("background")
+    (shell.folder / "go").touch()
+    await_true(lambda: shell.has("done"))
+
+
+@pytest.mark.parametrize(("code", "leave"), [(0, False), (1, True)])
+def test_otherwise_it_is_stopped(code: int, leave: bool, shell: Shell) -> None:  # noqa: FBT001
+    shell.run(f"{BACKGROUND} exit {code}", leave_background=leave)
+
+    assert shell.gone("background")
+
+
+@pytest.mark.skipif(
+    os.getuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv"
+)
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [("; sleep 300", "stopped after 1 s; "), ("& until [ -s pid ]; do :; done", "")],
+)
+def test_what_may_not_be_signalled_is_still_there_and_said_so(rest: str, told: str) -> None:
+    """A gate that uses `sudo`: the owner is nobody, what it runs is root's."""
+    shell = Shell(Path(tempfile.mkdtemp()))  # where nobody may go
+    shell.folder.chmod(0o777)
+    setuid = shell.folder / "setpriv"
+    shutil.copy(shutil.which("setpriv") or "", setuid)
+    setuid.chmod(0o4755)
+    script = f"./setpriv --reuid=0 --clear-groups bash -c 'echo $$ > pid; exec sleep 300' {rest}"
+
+    def owner(said: "multiprocessing.connection.Connection") -> None:
+        os.setuid(65534)
+        said.send(shell.run(script, timeout_seconds=1))
+
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=owner, args=(theirs,))
+    process.start()
+    try:
+        assert ours.poll(60)
+        finished = ours.recv()
+        process.join()
+        assert not shell.gone("pid")
+        assert finished.detail.startswith(
+            f"{told}what runs as another user could not be stopped (process group "
+        )
+    finally:
+        os.kill(int((shell.folder / "pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(shell.folder)
 
 
 OWNER = (
