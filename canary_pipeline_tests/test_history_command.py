@@ -64,11 +64,14 @@ def test_rollouts_are_told_in_aligned_lines_newest_first(tmp_path: Path) -> None
     heading, blocked, allowed = result.out.splitlines()
     why = "gate two failed: exit code 1; cohort 5 % has no result; and 1 more"
     for words, line in (
-        (["started (UTC)", "decision", "duration", "reached", "what blocked", "folder"], heading),
-        (["2026-02-25 09:00:00", "block", "15:00", "-", why, f"{ROOT}/staging-9"], blocked),
-        (["2026-02-25 08:00:00", "allow", "15:00", "100 %", "-", f"{ROOT}/staging-8"], allowed),
+        ("verifies age commit duration reached", heading),
+        (f"yes AGE - 15:00 - {why} {ROOT}/staging-9", blocked),
+        (f"yes AGE - 15:00 100 % - {ROOT}/staging-8", allowed),
     ):
-        assert re.split("  +", line) == words
+        told = re.sub(r"\d+ d\b", "AGE", line)
+        assert words in re.sub("  +", " ", told)
+    assert blocked.startswith("2026-02-25 09:00:00  block ")
+    assert allowed.startswith("2026-02-25 08:00:00  allow ")
     assert heading.index("folder") == blocked.index(str(ROOT)) == allowed.index(str(ROOT))
 
 
@@ -94,6 +97,9 @@ def test_a_tool_is_told_an_object_a_line(root: Path, tmp_path: Path) -> None:
         "ended_at": "2026-02-25T08:15:00.000Z",
         "duration_seconds": 900.0,
         "decision": "allow",
+        "verifies": True,
+        "decided_at": "2026-02-25T08:15:00.000Z",
+        "commit": None,
         "what_blocked": "",
         "attempts": 1,
         "outcome": "finished",
