@@ -98,8 +98,9 @@ def resume(rollout: str, superseded: bool, **flags: str | None) -> None:  # noqa
 @main.command()
 @click.argument("rollout", metavar="FOLDER|RUN_ID")
 @click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
+@click.option("--superseded", is_flag=True, help="Although a newer rollout has begun.")
 @settings_flags(*SECRETS, *MENDABLE)
-def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
+def rollback(rollout: str, *, may_raise: bool, superseded: bool, **flags: str | None) -> None:
     """Make live again what was live before a rollout that was killed, held or blocked."""
     with answers():
         from canary_pipeline.commands.rollback import take_back  # noqa: PLC0415 - keeps --help fast
@@ -109,7 +110,8 @@ def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noq
         evidence.header()
         settings = resolve(STAGING, os.environ, flags, names=RESTORING)
         _adopt(flags)
-        sys.exit(take_back(evidence, settings, STAGING, may_raise=may_raise))
+        code = take_back(evidence, settings, STAGING, may_raise=may_raise, superseded=superseded)
+        sys.exit(code)
 
 
 @main.command()
@@ -186,8 +188,9 @@ def _demonstration() -> ModuleType:
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
 )
 @click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-def history(root: str | None, limit: int, picture: str | None, as_json: bool) -> None:  # noqa: FBT001
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
+def history(root: str | None, limit: int, picture: str | None, **wanted: bool) -> None:
     """Tell of past rollouts, newest first.
 
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
@@ -195,7 +198,12 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
     with answers():
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
-        listing.tell(root, limit, picture, as_json=as_json)
+        if not wanted["limits"]:
+            listing.tell(root, limit, picture, as_json=wanted["json"])
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            listing.propose(root, limit)
 
 
 @main.command()
@@ -242,6 +250,23 @@ def sign(folder: Path, key: Path | None) -> None:
         from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
 
         sys.exit(sign_decision(folder, key))
+
+
+@main.command()
+@click.argument("root", required=False)
+@click.option("--keep", default="90d", show_default=True, help="Younger ones stay: 90d, 12h.")
+@click.option("--keep-last", default=50, show_default=True, type=click.IntRange(min=0))
+@click.option("--dry-run", is_flag=True, help="Only say which would go.")
+def prune(root: str | None, keep: str, keep_last: int, *, dry_run: bool) -> None:
+    """Delete the folders of old rollouts.
+
+    Never of one that is under way or owes a rollback, nor of the newest of a commit. ROOT is the
+    folder that holds their folders, by default output/canary/spacetime.
+    """
+    with answers():
+        from canary_pipeline.commands import prune as pruning  # noqa: PLC0415 - keeps --help fast
+
+        pruning.prune(Path(root or STAGING.output_root), keep, keep_last, dry_run=dry_run)
 
 
 def _adopt(flags: Mapping[str, str | None]) -> None:

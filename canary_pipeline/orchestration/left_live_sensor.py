@@ -3,6 +3,7 @@
 import dagster as dg
 
 from canary_pipeline.model.decision import Reason
+from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.notice import Notice, send
 from canary_pipeline.rollout.live.leftover import HELD_ON_PURPOSE, LeftLive, left_live
@@ -34,6 +35,7 @@ def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefini
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        fail_dead_runs(context.instance, rollout.environment)
         left = left_live(rollout.environment)
         if left is None:
             context.update_cursor("")

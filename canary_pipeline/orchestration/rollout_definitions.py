@@ -16,7 +16,11 @@ from canary_pipeline.orchestration.resource import rollout_resource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedule
-from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
+from canary_pipeline.orchestration.summary_assets import (
+    opening_asset,
+    promotion_asset,
+    summary_asset,
+)
 from canary_pipeline.settings import SettingValues
 from canary_pipeline.sources import declared
 
@@ -45,7 +49,8 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
         environment.job_name,
         selection=dg.AssetSelection.groups(environment.asset_group),
         description=_job_description(rollout),
-        tags={ENVIRONMENT_TAG: environment.name},
+        # An outcome is no crash, which an instance may retry by itself.
+        tags={ENVIRONMENT_TAG: environment.name, "dagster/max_retries": "0"},
         executor_def=executor,
         owners=rollout.owners,
     )
@@ -55,6 +60,7 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
+            promotion_asset(rollout),
             history_asset(rollout),
         ],
         jobs=[job],
