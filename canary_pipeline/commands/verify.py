@@ -108,6 +108,7 @@ def _words(found: Verification) -> str:
         commits = " and ".join(said.commits) or "unknown"
         lines.append(f"decided at: {said.decided_at}")
         lines.append(f"commit: {commits}{', with changes' if said.dirty else ''}")
+        lines += [] if said.probes_live else ["no cohort was probed"]
         lines += [f"blocks: {why.text} (evidence: {why.evidence})" for why in said.reasons]
     lines += [f"unreliable: {reason}" for reason in found.reasons]
     lines.append(str(found))

@@ -278,7 +278,7 @@ def test_a_moment_is_read_or_is_none(text: str | None, moment: datetime | None) 
 
 
 @pytest.mark.prove
-def test_a_thousand_rollouts_are_verified_in_a_few_seconds(allowed: Evidence, tmp_path: Path) -> None:
+def test_a_thousand_rollouts_are_verified_in_seconds(allowed: Evidence, tmp_path: Path) -> None:
     root = tmp_path / "root"
     copies(allowed, root, 1000)
 
