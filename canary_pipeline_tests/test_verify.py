@@ -513,6 +513,22 @@ def test_the_command_reads_and_does_no_more(world: Rollouts, allow: Path) -> Non
         path.chmod(0o755)
 
 
+@pytest.mark.prove
+def test_a_verification_takes_at_most_half_the_time_of_importing_dagster(
+    world: Rollouts, allow: Path
+) -> None:
+    def seconds(*words: str) -> float:
+        before = os.times()
+        subprocess.run([sys.executable, *words], env=world.variables, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - sum(before[2:4])
+
+    verify_it = ("-m", "canary_pipeline_tests.core_alone", "verify", str(allow))
+    verifying = min(seconds(*verify_it) for _ in range(5))
+
+    assert verifying <= min(seconds("-c", "import dagster") for _ in range(5)) / 2
+
+
 # -- who else reads decisions -----------------------------------------------------------------
 
 
