@@ -1,6 +1,6 @@
 """`canary-rollout status`: who rolls out, what is live, and what a dead rollout has left."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,20 +11,46 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.progress import steps
 from canary_pipeline.reports.verification import check
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
+from canary_pipeline.settings import SettingError
+from canary_pipeline.sources import PROBING
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 
 
+def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
+    """Print how each environment stands; one whose settings are wrong hides none of the others.
+
+    Args:
+        environments: The environments.
+        variables: The environment variables.
+
+    Returns:
+        `Exit.BLOCK` where a cohort is left live anywhere; else `Exit.BAD_INPUT` where settings are
+        wrong, else `Exit.ALLOW`.
+    """
+    codes = []
+    for environment in environments:
+        settings: Settings | SettingError
+        try:
+            settings = resolve(environment, variables, names=PROBING)
+        except SettingError as error:
+            settings = error
+            codes.append(Exit.BAD_INPUT)
+        codes.append(tell(None, settings, environment))
+        print()
+    return Exit.BLOCK if Exit.BLOCK in codes else max(codes)
+
+
 def tell(
     evidence: Evidence | None,
-    settings: Settings,
+    settings: Settings | SettingError,
     environment: Environment,
     *,
     as_json: bool = False,
@@ -33,7 +59,7 @@ def tell(
 
     Args:
         evidence: The rollout; None for the newest one.
-        settings: Where to ask what is live.
+        settings: Where to ask what is live, or why that cannot be asked.
         environment: What is rolled out to.
         as_json: Whether to print `decision.json`, and all else to standard error.
 
@@ -53,7 +79,9 @@ def tell(
     return code
 
 
-def _tell(evidence: Evidence | None, settings: Settings, environment: Environment) -> Exit:
+def _tell(
+    evidence: Evidence | None, settings: Settings | SettingError, environment: Environment
+) -> Exit:
     end_dead_runs(environment)
     holder = current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
@@ -71,7 +99,9 @@ def _tell(evidence: Evidence | None, settings: Settings, environment: Environmen
     return Exit.BLOCK
 
 
-def _live(settings: Settings) -> LiveRouting | str:
+def _live(settings: Settings | SettingError) -> LiveRouting | str:
+    if isinstance(settings, SettingError):
+        return f"unknown ({settings})"
     plan, redactor = settings.plan, settings.redactor
     if not plan.probes_are_live:
         return f"unknown ({', '.join(plan.missing_for_probe)} not configured)"
@@ -84,7 +114,7 @@ def _newest(environment: Environment) -> Evidence | None:
     if newest is not None and newest.is_dir():
         return Evidence(newest)
     root = Path(environment.output_root)
-    found = newest_first(root) if root.is_dir() else []
+    found = newest_first(root, {environment.name}) if root.is_dir() else []
     return found[0] if found else None
 
 

@@ -47,13 +47,18 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
             return dg.SkipReason(f"{variable} is not set: nobody to tell")
         now = datetime.now(UTC)
         since = datetime.fromisoformat(context.cursor) if context.cursor else now
-        fail_dead_runs(context.instance, environment)
-        _put_in_without_decision(context.instance, environment, since - OVERLAP)
+        told, problems = 0, []
+        for environment in rollout.environment.rolled_out_to:
+            fail_dead_runs(context.instance, environment)
+            _put_in_without_decision(context.instance, environment, since - OVERLAP)
+            try:
+                more, faults = deliver(environment.name, url.get_secret_value(), values.ui_url)
+            except ValueError as error:
+                shown = "not usable (value not shown)"
+                raise SettingError(variable, shown, str(error)) from None
+            told += more
+            problems += faults
         context.update_cursor(rfc3339(now))
-        try:
-            told, problems = deliver(environment.name, url.get_secret_value(), values.ui_url)
-        except ValueError as error:
-            raise SettingError(variable, "not usable (value not shown)", str(error)) from None
         if problems:
             raise dg.Failure(f"{'; '.join(problems)}; tried again at the next tick")
         return dg.SkipReason(f"{told} decisions told" if told else "no new decision")

@@ -20,7 +20,7 @@ from canary_pipeline.orchestration.engine import (
     run_in_threads,
 )
 from canary_pipeline.orchestration.history_asset import history_name
-from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.runs import by_whom, is_over, refuse_retry, unsay_inherited
 from canary_pipeline.orchestration.work import Work, working
 from canary_pipeline.outside.claim import Claim
@@ -36,9 +36,9 @@ class RolloutNotAllowedError(Exception):
 
 
 def rollout_executor(rollout: Rollout) -> dg.ExecutorDefinition:
-    """The executor for one environment's rollouts; a launch has nothing to choose of it."""
+    """The executor for a job's rollouts; a launch has nothing to choose of it."""
 
-    @dg.executor(name=f"{rollout.environment.name}_rollout", config_schema={})
+    @dg.executor(name=f"{op_name(rollout.environment.name)}_rollout", config_schema={})
     def executor(_: dg.InitExecutorContext) -> dg.Executor:
         """Gates in parallel, then cohorts in order; one rollout of the environment at a time."""
         return RolloutExecutor(rollout)
@@ -71,9 +71,10 @@ class RolloutExecutor(dg.Executor):
         refuse_retry(run)
         command = commanded() or Command()
         holder = {"run": run.run_id, "since": rfc3339(SystemClock().now())}
-        with Claim(self._rollout.environment.name, holder), command.signals as signals:
-            fail_dead_runs(instance, self._rollout.environment)
-            with working(self._rollout, run, signals.stop, plan_context.log.info) as work:
+        rollout = self._rollout.of(run)
+        with Claim(rollout.environment.name, holder), command.signals as signals:
+            fail_dead_runs(instance, rollout.environment)
+            with working(rollout, run, signals.stop, plan_context.log.info) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(
@@ -82,7 +83,7 @@ class RolloutExecutor(dg.Executor):
         run, instance = plan_context.dagster_run, plan_context.instance
         failed = ""
         look_up = _looker(work.stop, lambda: is_over(instance, run.run_id))
-        most = self._rollout.parallel_gates
+        most = work.rollout.parallel_gates
         try:
             for event in run_in_threads(plan_context, most, look_up, signals):
                 failed = failed or _failure(event)

@@ -135,7 +135,9 @@ def report_decision(
     """
     key = dg.AssetKey([environment.asset_group, "summary"])
     metadata = decision_metadata(evidence, decision)
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(key, metadata=metadata, partition=environment.partition)
+    )
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=key,

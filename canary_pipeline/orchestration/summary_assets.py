@@ -31,6 +31,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
         required_resource_keys={"rollout"},
         kinds={"text"},
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
     def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout, opens=True)
@@ -70,6 +71,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         ],
         kinds={"markdown"},
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)

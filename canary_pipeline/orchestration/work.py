@@ -134,6 +134,7 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
         dagster.Failure: When the run cannot be a rollout, with a message for people.
     """
     _require_summary(context, rollout)
+    rollout = rollout.of(context.run)
     resource: RolloutResource = context.resources.rollout
     work = _works.get(context.run_id) or _begun_here(context, rollout, resource)
     with work.lock:
@@ -153,7 +154,8 @@ def _entered(
         rollout.environment,
         os.environ,
         launch=resource.launch_config(),
-        declared=rollout.cohorts,
+        # A part may have fewer cohorts than the graph, which all of them share.
+        declared=None if rollout.environment.partition else rollout.cohorts,
     )
     evidence = rollout_of(context.instance, context.run)
     if evidence is not None and command is None:

@@ -1,7 +1,7 @@
 """Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import decide
+from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
@@ -16,6 +17,7 @@ from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
 Outcome = AttemptOutcome | Literal["under way", "killed", "not begun"]
@@ -101,7 +103,9 @@ class PastRollout:
         }
 
 
-def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
+def past_rollouts(
+    root: Path, limit: int | None = None, environments: Collection[str] | None = None
+) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
     A folder whose `rollout.json` cannot be read has its place by when it last changed.
@@ -109,23 +113,54 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Args:
         root: Usually `attempts.OUTPUT_ROOT`.
         limit: The most rollouts to read, the newest ones; None for all.
+        environments: The names of the environments whose rollouts are read; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
-    return [read_rollout(evidence) for evidence in newest_first(root)[:limit]]
+    return [read_rollout(evidence) for evidence in newest_first(root, environments)[:limit]]
 
 
-def newest_first(root: Path) -> list[Evidence]:
+def newest_first(root: Path, environments: Collection[str] | None = None) -> list[Evidence]:
     """The rollouts directly below a folder, by when they started.
+
+    Args:
+        root: The folder.
+        environments: The names of the environments whose rollouts count; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    if environments is not None:
+        found = [evidence for evidence in found if _environment(evidence) in environments]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
     return [evidence for _, evidence in dated]
+
+
+def newest_rollout(environment: str) -> Evidence | None:
+    """The newest rollout of an environment, wherever this host knows its rollouts to be, or None.
+
+    One whose folder is gone or cannot be read is among them: nobody can say that it is older.
+
+    Raises:
+        OSError: When a folder that holds rollouts cannot be listed.
+    """
+    state = Journal(environment).read()
+    if state.newest is not None and not state.newest.is_dir():
+        return Evidence(state.newest)
+    roots = dict.fromkeys([Path(OUTPUT_ROOT).absolute(), *state.roots])
+    found = [newest_first(root, {environment})[:1] for root in roots if root.is_dir()]
+    return max((each for [each] in filter(None, found)), key=_started_or_changed, default=None)
+
+
+def _environment(evidence: Evidence) -> str:
+    """Which environment a folder is of; where it does not say, as it is named."""
+    try:
+        return evidence.header().environment
+    except NotARolloutError:
+        return evidence.folder.name.rpartition("-")[0]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:

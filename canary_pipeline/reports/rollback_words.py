@@ -68,7 +68,7 @@ def restoring_commands(record: Record, folder: Path) -> str:
     lines = [rollback_command(folder)]
     if header.live_before is None:
         return lines[0]
-    variables = variables_of(header.live_before)
+    variables = {**header.variables, **variables_of(header.live_before)}
     variables[f"{header.variable_prefix}_ENV_FILE"] = str(folder / ROLLBACK_ENV)
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     bare = f"cd {shlex.quote(header.repo_root)} && {given} bash -c"

@@ -169,7 +169,12 @@ def _gates_to_run(record: Record, *, anew: bool) -> list[str]:
         return []
     if anew or any(row is not None and row.status != "passed" for _, row in record.gates):
         return names
-    return [name for name in names if not gate_is_clear(record, name)]
+    # What another environment has decided may have changed since.
+    return [
+        gate.name
+        for gate in record.header.gates
+        if gate.after or not gate_is_clear(record, gate.name)
+    ]
 
 
 def must_run(header: Header, gate: Gate, attempt: int) -> bool:

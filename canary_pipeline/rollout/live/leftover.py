@@ -52,7 +52,8 @@ def left_live(environment: Environment) -> LeftLive | None:
     if owed is not None:
         return _left_by(owed, environment.name)
     root = Path(environment.output_root)
-    for evidence in newest_first(root)[:MOST_LOOKED_AT] if root.is_dir() else []:
+    found = newest_first(root, {environment.name}) if root.is_dir() else []
+    for evidence in found[:MOST_LOOKED_AT]:
         record = _record(evidence.folder)
         if record and record.header.environment == environment.name and _changed_staging(record):
             return _left(evidence.folder, record)
