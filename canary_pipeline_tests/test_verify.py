@@ -199,6 +199,8 @@ OTHER = "0" * 40
         ({"soak_seconds": 0}, "allow", ""),
         ({"soak_seconds": 900}, "none", "its cohorts soak 0 s"),
         ({"demo": True}, "none", "it is a rollout of staging"),
+        ({"environment": "staging"}, "allow", ""),
+        ({"environment": "staging-eu"}, "none", "it is a rollout of staging"),
     ],
 )
 def test_a_decision_must_meet_what_is_asked_of_it(
@@ -320,6 +322,14 @@ def test_a_rollout_of_another_commit_does_not_answer(world: Rollouts, root: Path
 
     assert of_root(root, commit=later) == "allow"
     assert of_root(root, commit=world.commit) == "block"
+
+
+def test_several_environments_below_a_root_are_not_mixed_up(world: Rollouts, root: Path) -> None:
+    forge(root / "b-allow", lambda header: header.update(environment="staging-eu"))
+
+    assert of_root(root, commit=world.commit) == "none"
+    assert of_root(root, commit=world.commit, environment="staging-eu") == "allow"
+    assert of_root(root, commit=world.commit, environment="staging") == "block"
 
 
 def test_a_rollout_that_cannot_be_read_may_be_the_newest(root: Path) -> None:
