@@ -10,6 +10,8 @@ from typing import Any
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from canary_pipeline.model.limits import ACCEPTED as LIMITS_ACCEPTED
+from canary_pipeline.model.limits import parse_limits
 from canary_pipeline.model.plan import parse_cohorts
 
 LONGEST_SECONDS = 999_999_999
@@ -117,6 +119,10 @@ def _existing(kind: Callable[[Path], bool]) -> Callable[[str], Path]:
     return parse
 
 
+def _limits(text: str) -> str:
+    return ", ".join(map(str, parse_limits(text)))
+
+
 def _is_readable(file: Path) -> bool:
     return file.is_file() and os.access(file, os.R_OK)
 
@@ -163,9 +169,7 @@ CLIENT_CERT = Accepted(
 COMMAND = Accepted(_command, "a shell command without control characters")
 SWITCH = one_of(true=True, false=False)
 ON_BLOCK = one_of(rollback="rollback", hold="hold")
-LIMITS = _matching(
-    r".*\S.*", "limits such as '+mirror.failed_total<=0, delivery.max_replay_lag<=500'"
-)
+LIMITS = Accepted(_limits, LIMITS_ACCEPTED)
 RECEIVER = _matching(
     r"[A-Za-z][A-Za-z0-9+.-]*://.+", "an http or https URL, or one that apprise knows"
 )

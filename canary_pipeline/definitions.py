@@ -2,7 +2,7 @@
 
 import os
 
-from canary_pipeline.environments import STAGING
+from canary_pipeline.environments import served
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 
-defs = rollout_definitions(STAGING, os.environ)
+defs = rollout_definitions(served(os.environ), os.environ)

@@ -1,5 +1,9 @@
 """Staging: the one environment that is rolled out to, as data."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+from canary_pipeline.model import environment
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Gate
 
@@ -17,7 +21,25 @@ STAGING = Environment(
     owners=("team:release-engineering",),
 )
 
-ENVIRONMENTS = {STAGING.name: STAGING}
+DEMO = replace(
+    STAGING,
+    name=environment.DEMO,
+    title="Demo of a Staging Canary Rollout",
+    pipeline=STAGING.name,
+    variables=STAGING.variable_stem,
+    output_root="output/demo",
+)
+"""The local stand-in: a rollout to it promotes nothing, and stands nowhere among real ones."""
+
+DEMO_VARIABLE = "CANARY_PIPELINE_DEMO"
+"""Set for the Dagster UI that has the stand-in behind it."""
+
+ENVIRONMENTS = {environment.name: environment for environment in (STAGING, DEMO)}
+
+
+def served(variables: Mapping[str, str]) -> Environment:
+    """The environment that Dagster's definitions are of."""
+    return DEMO if variables.get(DEMO_VARIABLE) else STAGING
 
 
 def environment_named(name: str) -> Environment:

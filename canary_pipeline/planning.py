@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.limits import Limit, parse_limits
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.urls import shown_url
-from canary_pipeline.outside.endpoints import Endpoints
+from canary_pipeline.outside.control_service import ControlService
+from canary_pipeline.outside.endpoints import URLS, Endpoints
+from canary_pipeline.outside.redaction import url_secrets
+from canary_pipeline.outside.tls import Tls
 from canary_pipeline.outside.token import (
     FixedToken,
     Redactor,
@@ -18,6 +22,8 @@ from canary_pipeline.outside.token import (
 )
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
 from canary_pipeline.sources import FromFile, Reading, read_values
+
+LAUNCH_CONFIG = "launch config resources.rollout.config"
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,17 @@ class Settings:
     @property
     def redactor(self) -> Redactor:
         """Knows every secret among them."""
-        return Redactor(self.token)
+        urls = [getattr(self.endpoints, name) for name in URLS]
+        receiver = self.values.notify_url
+        known = [*filter(None, urls), *([receiver.get_secret_value()] if receiver else [])]
+        return Redactor(self.token, (secret for url in known for secret in url_secrets(url)))
+
+    @property
+    def control(self) -> ControlService:
+        """Staging, as far as it can be asked."""
+        tls = Tls(self.values.ca_bundle, self.values.client_cert)
+        seconds = self.plan.http_timeout_seconds
+        return ControlService(self.endpoints, self.token, seconds, tls)
 
     @property
     def parallel_gates(self) -> int:
@@ -91,8 +107,9 @@ def resolve(
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
     skip_gates = launch.skip_gates or values.skip_gates
+    limits = _limits(reading, launch, live=not missing)
     cohorts = declared if launch.cohorts is None else launch.cohorts
-    soak = values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
+    soak = soak_of(values, launch)
     by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
     declared_cohorts = environment.default_cohorts if "cohorts" in by_flag else declared
     declared_soak = (
@@ -116,6 +133,8 @@ def resolve(
         gate_timeout_seconds=values.gate_timeout_seconds,
         http_timeout_seconds=values.http_timeout_seconds,
         stop_grace_seconds=values.stop_grace_seconds,
+        limits=tuple(map(str, limits)),
+        watch_seconds=values.watch_seconds,
         thread_id=environment.thread_id,
         cohort_key=environment.cohort_key,
         variable_stem=environment.variable_stem,
@@ -125,6 +144,29 @@ def resolve(
         values.control_base_url, values.runtime_metrics_url, values.control_status_url
     )
     return Settings(plan, endpoints, token, values, reading.sources)
+
+
+def soak_of(values: SettingValues, launch: LaunchConfig) -> int:
+    """The soak that a launch ends up with, in seconds."""
+    return values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
+
+
+def _limits(reading: Reading, launch: LaunchConfig, *, live: bool) -> tuple[Limit, ...]:
+    """The limits that soaks are judged by; refused where they could not be."""
+    values = reading.values
+    if values.limits is None:
+        return ()
+    source, soak_seconds = reading.sources["limits"], soak_of(values, launch)
+    if values.runtime_metrics_url is None or not live:
+        accepted = "none without the runtime metrics URL, the control base URL and a token"
+        raise SettingError(source, repr(values.limits), accepted)
+    if soak_seconds < values.watch_seconds:
+        accepted = f"at least the {values.watch_seconds} s from look to look, as {source} is set"
+        given = reading.sources.get("soak_seconds", "the soak")
+        if launch.soak_seconds is not None:
+            given = f"{LAUNCH_CONFIG}.cohort_soak_seconds"
+        raise SettingError(given, f"{soak_seconds} s", accepted)
+    return parse_limits(values.limits)
 
 
 def _shown(url: str | None) -> str | None:
@@ -142,7 +184,7 @@ def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple
     Raises:
         SettingError: When it does not.
     """
-    table, config = settings_table(environment), "launch config resources.rollout.config"
+    table, config = settings_table(environment), LAUNCH_CONFIG
     if launch.soak_seconds is not None:
         table["soak_seconds"].read(f"{config}.cohort_soak_seconds", str(launch.soak_seconds))
     if launch.cohorts is None:

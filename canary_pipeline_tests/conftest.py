@@ -62,6 +62,12 @@ def await_true(condition: Callable[[], Any], seconds: float = 120, every: float 
     return value
 
 
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test read or write what this host knows of its environments."""
+    monkeypatch.setenv("CANARY_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+
+
 @dataclass
 class Checkout:
     """A checkout whose gates do what a test says."""

@@ -2,19 +2,22 @@
 
 import os
 import tempfile
-from importlib import resources
+from importlib import metadata, resources
 from pathlib import Path
 
 from canary_pipeline.commands.exits import BadInputError
 
 VARIABLE = "DAGSTER_HOME"
 
+READY = ".canary-pipeline.ready"
+"""Holds the version of Dagster that has set up the storage."""
 
-def default_home() -> Path:
-    """The instance's folder where nobody sets `DAGSTER_HOME`: one for each user."""
+
+def default_home(name: str = "dagster") -> Path:
+    """The folder of a user's instance of this name; the first where nobody sets `DAGSTER_HOME`."""
     import platformdirs  # noqa: PLC0415 - not needed where DAGSTER_HOME is set
 
-    return platformdirs.user_state_path("canary-pipeline") / "dagster"
+    return platformdirs.user_state_path("canary-pipeline") / name
 
 
 def use_home() -> Path:
@@ -42,7 +45,10 @@ def use_home() -> Path:
         if not configuration.exists():
             text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
             configuration.write_text(text, encoding="utf-8")
-        _set_up_storage()
+        ready, version = home / READY, metadata.version("dagster")
+        if not ready.exists() or ready.read_text(encoding="utf-8") != version:
+            _set_up_storage()
+            ready.write_text(version, encoding="utf-8")
     return home
 
 

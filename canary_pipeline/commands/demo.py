@@ -8,51 +8,70 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from canary_pipeline.commands.dagster_home import use_home
-from canary_pipeline.commands.exits import NoDecisionError
-from canary_pipeline.environments import STAGING
+from canary_pipeline.commands import dagster_home
+from canary_pipeline.commands.exits import Exit, NoDecisionError
+from canary_pipeline.commands.run import ENGINE, roll_out
+from canary_pipeline.environments import DEMO, DEMO_VARIABLE
 from canary_pipeline.local_staging.faults import FAULTS
 from canary_pipeline.local_staging.stand_in import APPLY_COMMAND, StandInError, local_staging
 from canary_pipeline.outside.claim import CLAIM_FOLDER_VARIABLE
+from canary_pipeline.planning import Settings
 
-SOAK_SECONDS = 2
-HTTP_TIMEOUT_SECONDS = 5
-VERIFY_TIMEOUT_SECONDS = 10
+HOME = "demo-dagster"
+WATCH_SECONDS = 1
 
+_FOREIGN = ("OA_", "CANARY_PIPELINE_", "LOCAL_STAGING_")
+"""What the names of variables begin with that describe somebody's real set-up."""
+
+_LIMITS = {
+    "OA_STAGING_CANARY_LIMITS": "+mirror.failed_total<=0, +delivery.dropped_messages_total<=0, "
+    "delivery.max_replay_lag<=500, +delivery.total_polls>=1"
+}
 _TUNING = {
     "OA_STAGING_CANARY_APPLY_COMMAND": APPLY_COMMAND,
-    "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": str(VERIFY_TIMEOUT_SECONDS),
-    "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": str(SOAK_SECONDS),
-    "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": str(HTTP_TIMEOUT_SECONDS),
+    "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "10",
+    "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "3",
+    "OA_STAGING_CANARY_WATCH_SECONDS": str(WATCH_SECONDS),
+    "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": "5",
 }
-"""What makes a rollout short enough to watch; whoever sets these variables is obeyed."""
+"""What makes a rollout short enough to watch."""
 
 
 @contextmanager
-def stand_in_environment(fault: str | None = None) -> Iterator[Mapping[str, str]]:
+def stand_in_environment(
+    fault: str | None = None, *, with_limits: bool = True
+) -> Iterator[Mapping[str, str]]:
     """Serve a stand-in and make it the staging of this process while the body runs.
+
+    Nothing of a real set-up is left: no setting, no command, no Dagster instance, no claim.
 
     Args:
         fault: How it misbehaves.
+        with_limits: Whether the soaks are long enough to be judged by limits.
 
     Raises:
         NoDecisionError: When it does not start.
     """
+    for name in [name for name in os.environ if name.startswith(_FOREIGN)]:
+        del os.environ[name]
     with tempfile.TemporaryDirectory(prefix="local-staging-") as folder:
         try:
             with local_staging(Path(folder), fault=fault) as staging:
-                os.environ.pop("OA_STAGING_CONTROL_AUTH_TOKEN", None)
-                os.environ.update(staging.environment)
-                os.environ.update({**_TUNING, **_given(_TUNING)})
-                # A stand-in is not the staging that others roll out to.
+                limits = _LIMITS if with_limits else {}
+                os.environ.update({**staging.environment, **_TUNING, **limits})
+                os.environ[dagster_home.VARIABLE] = str(dagster_home.default_home(HOME))
                 os.environ[CLAIM_FOLDER_VARIABLE] = folder
+                os.environ[DEMO_VARIABLE] = "1"
                 yield staging.environment
         except StandInError as error:
             raise NoDecisionError(str(error)) from None
 
 
-def _given(names: Mapping[str, str]) -> dict[str, str]:
-    return {name: os.environ[name] for name in names if os.environ.get(name)}
+def demonstrate(settings: Settings) -> Exit:
+    """Roll out to the stand-in that serves, and say what to try next."""
+    code = roll_out(settings, DEMO, ENGINE, demonstration=True)
+    print("next: `make dev` for the same in the Dagster UI; `canary-rollout demo --fault list`")
+    return code
 
 
 def announce(fault: str | None) -> None:
@@ -68,9 +87,9 @@ def serve_ui(port: int) -> int:
     Returns:
         The exit code of `dagster dev`.
     """
-    home = use_home()
     with stand_in_environment() as environment:
-        os.environ.setdefault(f"{STAGING.variable_prefix}_UI_URL", f"http://127.0.0.1:{port}")
+        home = dagster_home.use_home()
+        os.environ[f"{DEMO.variable_prefix}_UI_URL"] = f"http://127.0.0.1:{port}"
         print(f"Dagster UI: http://127.0.0.1:{port} (history in {home})")
         print(f"stand-in: {environment['OA_STAGING_CONTROL_BASE_URL']}", flush=True)
         dagster = Path(sys.executable).with_name("dagster")

@@ -4,13 +4,17 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
 
 from canary_pipeline.accepted import SWITCH
-from canary_pipeline.commands.exits import answers
-from canary_pipeline.environments import STAGING
+from canary_pipeline.commands.exits import BadInputError, answers
+from canary_pipeline.environments import DEMO, STAGING
+from canary_pipeline.outside.terminal import protect_output
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
@@ -21,6 +25,7 @@ SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_sta
 MENDABLE = ("repo_root", "gate_timeout_seconds")
 
 _Command = Callable[..., Any]
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def settings_flags(*names: str) -> Callable[[_Command], _Command]:
@@ -48,14 +53,19 @@ def main() -> None:
 
     Exit codes: 0 allow, 1 block, 2 bad input, 3 no decision.
     """
+    protect_output()
     # A shell's `&` would have SIGINT ignored, and a closed terminal would end us at once.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print decision.json, and no more.")
+
+
 @main.command()
+@_as_json
 @settings_flags()
-def run(**flags: str | None) -> None:
+def run(as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
     with answers():
         if not flags["auth_token"]:  # with one, the command is about to start itself again
@@ -65,7 +75,7 @@ def run(**flags: str | None) -> None:
         _adopt(flags)
         from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
 
-        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE))
+        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, as_json=as_json))
 
 
 @main.command()
@@ -104,8 +114,9 @@ def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noq
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@_as_json
 @settings_flags(*SECRETS)
-def status(rollout: str | None, **flags: str | None) -> None:
+def status(rollout: str | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Exit code 1 says that a rollout which is not at work any more has left a cohort live.
@@ -116,7 +127,8 @@ def status(rollout: str | None, **flags: str | None) -> None:
 
         _adopt(flags)
         evidence = find_rollout(rollout) if rollout else None
-        sys.exit(tell(evidence, resolve(STAGING, os.environ, names=PROBING), STAGING))
+        settings = resolve(STAGING, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, STAGING, as_json=as_json))
 
 
 @main.command()
@@ -124,24 +136,22 @@ def status(rollout: str | None, **flags: str | None) -> None:
 @settings_flags("cohorts", "soak_seconds", "output_dir")
 def demo(fault: str | None, **flags: str | None) -> None:
     """Roll out to a local stand-in for staging, with nothing configured."""
-    from canary_pipeline.commands import demo as demonstration  # noqa: PLC0415 - keeps --help fast
-    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415
+    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415 - keeps --help fast
 
     if fault == "list":
         for name, description in FAULTS.items():
-            print(f"{name:18} {description}")
+            print(f"{name:22} {description}")
         return
     with answers():
         if fault is not None and fault not in FAULTS:
             raise SettingError("--fault", repr(fault), ", ".join(FAULTS))
-        resolve(STAGING, {}, flags)
+        soak_seconds = resolve(DEMO, {}, flags).plan.soak_seconds
+        demonstration = _demonstration()
         demonstration.announce(fault)
-        with demonstration.stand_in_environment(fault):
+        watched = soak_seconds >= demonstration.WATCH_SECONDS
+        with demonstration.stand_in_environment(fault, with_limits=watched):
             _adopt(flags)
-            settings = resolve(STAGING, os.environ, flags)
-            from canary_pipeline.commands import run as rollout  # noqa: PLC0415
-
-            sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, demonstration=True))
+            sys.exit(demonstration.demonstrate(resolve(DEMO, os.environ, flags)))
 
 
 @main.command()
@@ -149,9 +159,25 @@ def demo(fault: str | None, **flags: str | None) -> None:
 def dev(port: int) -> None:
     """Open the Dagster UI with the stand-in behind it."""
     with answers():
-        from canary_pipeline.commands.demo import serve_ui  # noqa: PLC0415 - keeps --help fast
+        sys.exit(_demonstration().serve_ui(port))
 
-        sys.exit(serve_ui(port))
+
+def _demonstration() -> ModuleType:
+    """The demo, where what its stand-in needs is installed.
+
+    Raises:
+        BadInputError: When it is not.
+    """
+    from canary_pipeline.local_staging import NEEDED  # noqa: PLC0415 - keeps --help fast
+
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        install = "pip install 'canary-pipeline[demo]'"
+        message = f"the stand-in needs {', '.join(missing)}; to install that: {install}"
+        raise BadInputError(message)
+    from canary_pipeline.commands import demo  # noqa: PLC0415 - keeps --help fast
+
+    return demo
 
 
 @main.command()
@@ -160,8 +186,9 @@ def dev(port: int) -> None:
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
 )
 @click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-def history(root: str | None, limit: int, picture: str | None, as_json: bool) -> None:  # noqa: FBT001
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
+def history(root: str | None, limit: int, picture: str | None, **wanted: bool) -> None:
     """Tell of past rollouts, newest first.
 
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
@@ -169,7 +196,58 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
     with answers():
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
-        listing.tell(root, limit, picture, as_json=as_json)
+        if not wanted["limits"]:
+            listing.tell(root, limit, picture, as_json=wanted["json"])
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            listing.propose(root, limit)
+
+
+@main.command()
+@click.argument("folder", metavar="FOLDER|ROOT", type=click.Path(path_type=Path))
+@click.option("--commit", metavar="SHA", help="What is to be promoted.")
+@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--signers", metavar="FILE", type=_FILE, help="Allowed signers, as git has them.")
+@click.option("--signer", metavar="NAME", help="Which of them must have signed.")
+@click.option("--revoked", metavar="FILE", type=_FILE, help="Keys that count no more.")
+@click.option("--cohorts", metavar="5,25,100", help="Cohorts that must have been probed.")
+@click.option(
+    "--cohort-soak-seconds",
+    "soak_seconds",
+    default=0,
+    type=click.IntRange(0),
+    help="How long each must have soaked.",
+)
+@click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+    """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
+
+    Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
+    """
+    with answers():
+        from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(verifying.tell(folder, verifying.demands_of(**flags), as_json=as_json))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=_FILE,
+    envvar=settings_table(STAGING)["signing_key"].variable,
+    show_envvar=True,
+    help="The SSH key, or a public one whose private half is in the agent.",
+)
+def sign(folder: Path, key: Path | None) -> None:
+    """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
+    with answers():
+        from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(sign_decision(folder, key))
 
 
 def _adopt(flags: Mapping[str, str | None]) -> None:

@@ -12,7 +12,7 @@ import uvicorn
 
 from canary_pipeline.local_staging import session_file
 from canary_pipeline.local_staging.deployment import Deployment
-from canary_pipeline.local_staging.faults import fault_in
+from canary_pipeline.local_staging.faults import FAULT_PERCENT, fault_in
 from canary_pipeline.local_staging.restart import (
     HOST,
     keep_port,
@@ -23,6 +23,8 @@ from canary_pipeline.local_staging.routing import RoutingSettings
 from canary_pipeline.local_staging.service import Staging, service
 from canary_pipeline.local_staging.stream import TopicStream
 from canary_pipeline.local_staging.tokens import Issuer, new_token_variables
+from canary_pipeline.local_staging.traffic import VARIABLE as TRAFFIC_VARIABLE
+from canary_pipeline.local_staging.traffic import Traffic
 
 
 @click.command()
@@ -51,7 +53,9 @@ def main(*, port: int, state_dir: Path, ready_file: Path | None, end_with_stdin:
     server.run([socket_to_serve_on(port)])
     staging.stream.close()
     if server.kept is not None:
-        start_again({**variables, **(staging.deployment.variables or {})}, server.kept)
+        changed = staging.deployment.variables or {}
+        carried = {TRAFFIC_VARIABLE: staging.traffic.carried()}
+        start_again({**variables, **changed, **carried}, server.kept)
 
 
 def staging_from(variables: Mapping[str, str], state_dir: Path) -> Staging:
@@ -60,11 +64,12 @@ def staging_from(variables: Mapping[str, str], state_dir: Path) -> Staging:
     Raises:
         ValueError: When the fault is unknown.
     """
-    fault = fault_in(variables)
+    fault, routing = fault_in(variables), RoutingSettings.read(variables)
     return Staging(
         Issuer.read(variables),
-        RoutingSettings.read(variables),
+        routing,
         TopicStream(state_dir / "topics.sqlite", durable=fault != "lost-on-crash"),
+        Traffic.read(variables, ill=routing.user_percent >= FAULT_PERCENT),
         fault,
         variables.get("LOCAL_STAGING_MAINTENANCE") == "1",
         deployment=Deployment(fault),
@@ -97,12 +102,10 @@ class _Server(uvicorn.Server):
         issuer = self._staging.issuer
         session_file.write_session(self._token_file, issuer)
         renewal = asyncio.create_task(session_file.keep_fresh(self._token_file, issuer))
-        drift = asyncio.create_task(self._staging.drift())
         try:
             await super().serve(sockets)
         finally:
             renewal.cancel()
-            drift.cancel()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

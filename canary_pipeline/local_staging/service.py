@@ -1,9 +1,8 @@
 """The stand-in's HTTP service: what a rollout and the gates ask of staging."""
 
-import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -16,13 +15,14 @@ from canary_pipeline.local_staging.faults import FAULT_PERCENT
 from canary_pipeline.local_staging.routing import VARIABLES, RoutingSettings
 from canary_pipeline.local_staging.stream import StaleCursorError, TopicStream
 from canary_pipeline.local_staging.tokens import Issuer, TokenRefusedError
+from canary_pipeline.local_staging.traffic import Traffic
 
-AUTH_FAILURES = (
-    "unauthorized", "forbidden", "invalid_token", "token_expired", "token_not_yet_valid",
-    "token_revoked",
-)  # fmt: skip
 MOST_MESSAGES = 500
 DRIFT_SECONDS = 1
+WELL_SECONDS = 0.9
+"""How long all is well after a probe: enough for a first look, and over at one a second later."""
+
+DIP_SECONDS = 2
 HANGING_COHORTS = {str(percent) for percent in range(10, 101)}
 
 
@@ -31,27 +31,44 @@ class Staging:
     """The state behind the service.
 
     Attributes:
+        traffic: What the runtime counts without being asked.
         fault: The way in which it misbehaves, or None.
         maintenance: Whether every control endpoint answers 503 with an HTML page.
-        counts: What the metrics count.
+        counts: What the metrics count beside the traffic.
         readers: Connections that polled before; kept only for the fault that needs them.
         deployment: What gives the service new variables.
+        first: When something happened first, which a fault follows upon, by `time.monotonic`.
     """
 
     issuer: Issuer
     routing: RoutingSettings
     stream: TopicStream
+    traffic: Traffic
     fault: str | None = None
     maintenance: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     readers: set[object] = field(default_factory=set)
     deployment: Deployment = field(default_factory=Deployment)
+    first: dict[str, float] = field(default_factory=dict)
 
-    async def drift(self) -> None:
-        """Lose the canary a moment after it was applied, where that is the fault."""
-        if self.fault == "drift" and self.routing.user_percent == FAULT_PERCENT:
-            await asyncio.sleep(DRIFT_SECONDS)
-            self.routing = replace(self.routing, user_percent=0, autopilot_percent=0)
+    @property
+    def live(self) -> RoutingSettings:
+        """The routing at this moment."""
+        if self.routing.user_percent == FAULT_PERCENT and self._loses_canary():
+            return replace(self.routing, user_percent=0, autopilot_percent=0)
+        return self.routing
+
+    def _loses_canary(self) -> bool:
+        if self.fault == "drift":
+            return self.seconds_since("a look") > DRIFT_SECONDS
+        if self.fault != "dip-at-25" or "probe" not in self.first:
+            return False
+        return WELL_SECONDS < self.seconds_since("probe") < WELL_SECONDS + DIP_SECONDS
+
+    def seconds_since(self, what: str) -> float:
+        """How long ago something happened first; it happens now if it never did."""
+        now = time.monotonic()
+        return now - self.first.setdefault(what, now)
 
     def session_user(self, request: Request) -> str:
         """The user whose session token a request carries.
@@ -157,16 +174,18 @@ async def evaluate(request: Request) -> Response:
         raise RefusedError(403, "forbidden", "Another user's routing is not yours to evaluate.")
     await _misbehave(staging, request, thread)
     autopilot = body.get("autopilot_id")
-    decision = staging.routing.evaluate(
-        thread, user, autopilot if isinstance(autopilot, str) else ""
-    )
+    decision = staging.live.evaluate(thread, user, autopilot if isinstance(autopilot, str) else "")
     return JSONResponse({"data": decision})
 
 
 async def _misbehave(staging: Staging, request: Request, thread: str) -> None:
     cohort = thread.removeprefix("staging-canary-thread-")
-    if staging.fault == "error-at-25" and cohort == "25":
-        raise RefusedError(500, "internal_error", "Routing could not be evaluated.")
+    if cohort == str(FAULT_PERCENT):
+        died = staging.seconds_since("probe") > WELL_SECONDS
+        if staging.fault == "control-dies-at-25" and died:
+            raise RefusedError(503, "unavailable", "The control service is gone.")
+        if staging.fault == "error-at-25":
+            raise RefusedError(500, "internal_error", "Routing could not be evaluated.")
     if staging.fault == "hang" and cohort in HANGING_COHORTS:
         while (await request.receive())["type"] != "http.disconnect":
             pass
@@ -188,7 +207,7 @@ async def routing_status(request: Request) -> Response:
     if page := _maintenance_page(staging):
         return page
     staging.session_user(request)
-    return JSONResponse({"data": staging.routing.status()})
+    return JSONResponse({"data": staging.live.status()})
 
 
 async def control_status(request: Request) -> Response:
@@ -204,7 +223,7 @@ async def control_status(request: Request) -> Response:
         "memberships": [{"orgId": "org_local", "userId": user, "role": "member"}],
         "compatibility": {"minimum": 1, "current": 1},
         "routeSplit": {"enabled": True},
-        "runtimeRouting": staging.routing.status(),
+        "runtimeRouting": staging.live.status(),
         "runtimeRouteOwnership": {"default": "control_service"},
     }
     return JSONResponse({"data": data})
@@ -212,30 +231,10 @@ async def control_status(request: Request) -> Response:
 
 async def sync_metrics(request: Request) -> Response:
     """What the runtime counted since it started."""
-    counts = _staging(request).counts
-    published, suppressed = counts["published"], counts["duplicates"]
-    attempts = published + suppressed
-    return JSONResponse(
-        {
-            "transport": "spacetime_ws",
-            "mirror": {
-                "published_total": published,
-                "duplicate_suppressed_total": suppressed,
-                "failed_total": 0,
-                "duplicate_suppression_rate_pct": 100 * suppressed / attempts if attempts else 0.0,
-            },
-            "delivery": {
-                "active_consumers": 0,
-                "total_polls": counts["polls"],
-                "served_messages": counts["served"],
-                "max_replay_lag": counts["max_lag"],
-                "dropped_messages_total": 0,
-                "stale_cursor_events_total": counts["stale_cursors"],
-            },
-            "auth_failures": {f"{kind}_total": counts[kind] for kind in AUTH_FAILURES},
-            "generated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-    )
+    staging = _staging(request)
+    if staging.fault == "metrics-vanish-at-25" and staging.traffic.is_ill:
+        raise RefusedError(503, "unavailable", "There are no metrics.")
+    return JSONResponse(staging.traffic.metrics(staging.fault, staging.counts))
 
 
 async def deploy(request: Request) -> Response:
@@ -280,8 +279,6 @@ async def poll(request: Request) -> Response:
     if staging.fault == "broken-replay" and _is_resuming(staging, request, after):
         messages = messages[1:]
     staging.counts["served"] += len(messages)
-    lag = staging.stream.last_sequence(topic) - after
-    staging.counts["max_lag"] = max(staging.counts["max_lag"], lag)
     return JSONResponse({"data": {"messages": [vars(message) for message in messages]}})
 
 

@@ -1,5 +1,6 @@
 """Moments as files tell them: RFC 3339, in UTC, with milliseconds."""
 
+import math
 from datetime import UTC, datetime
 
 
@@ -18,8 +19,11 @@ def moment_of(text: str | None) -> datetime | None:
 
 
 def seconds_between(start: str | None, end: str | None) -> float | None:
-    """Seconds from one such moment to another, at least 0; None where one of them is none."""
-    before, after = moment_of(start), moment_of(end)
-    if before is None or after is None:
-        return None
-    return max(round((after - before).total_seconds(), 3), 0.0)
+    """Seconds from one moment that a file tells to another; None where either is not told."""
+    since, until = moment_of(start), moment_of(end)
+    return None if since is None or until is None else (until - since).total_seconds()
+
+
+def plausible(seconds: float) -> float:
+    """A length that a file tells, between 0 and ten years; 0 where it is none."""
+    return min(max(seconds, 0.0), 3650 * 86400.0) if math.isfinite(seconds) else 0.0

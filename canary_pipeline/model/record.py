@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from canary_pipeline.model.moment import seconds_between
+from canary_pipeline.model.moment import plausible, seconds_between
 from canary_pipeline.model.plan import Gate, Percent, Plan, Recorded
 from canary_pipeline.model.rows import (
     ALL_GATES,
@@ -94,22 +94,6 @@ class Header(Plan):
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def duration_seconds(self) -> float | None:
-        """Seconds that its attempts took, by a monotonic clock; None while one is under way.
-
-        Attempts of an older version say only when they began and ended.
-        """
-        if self.last_attempt is None or self.last_attempt.ended_at is None:
-            return None
-        took = [
-            item.duration_seconds
-            if item.duration_seconds is not None
-            else seconds_between(item.started_at, item.ended_at)
-            for item in self.attempts
-        ]
-        return round(sum(seconds or 0.0 for seconds in took), 3)
-
-    @property
     def counts_from(self) -> int:
         """The first attempt whose rows count: the last one that did everything anew."""
         return max((item.attempt for item in self.attempts if item.anew), default=1)
@@ -131,6 +115,7 @@ class InFlight(Recorded):
         soak_ends_at: When the soak is to end by the wall clock: for people.
         soaked_seconds: How much of the soak is done, by a monotonic clock.
         noted_at: When that was noted.
+        said: What there is to tell of it, such as what the last look has shown.
     """
 
     step: str
@@ -142,6 +127,7 @@ class InFlight(Recorded):
     soak_ends_at: str | None = None
     soaked_seconds: float | None = None
     noted_at: str | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True)
@@ -198,6 +184,27 @@ class Record:
         return (*self.gate_rows, *self.cohort_rows, *self.rollback_rows)
 
     @property
+    def duration_seconds(self) -> float | None:
+        """Seconds that the attempts took together; None while the last one is under way.
+
+        By a monotonic clock; where an older version noted only moments, and a clock was set back,
+        at least what the longest gate took, and the cohorts one after another.
+        """
+        last = self.header.last_attempt
+        if last is None or last.ended_at is None:
+            return None
+        total = sum(map(_attempt_seconds, self.header.attempts))
+        gates = max((plausible(row.duration_seconds) for _, row in self.gates if row), default=0.0)
+        cohorts = sum(plausible(row.duration_seconds) for _, row in self.cohorts if row)
+        return round(max(total, gates + cohorts), 3)
+
+    @property
     def gates_were_skipped(self) -> bool:
         """Whether a row says that no gate ran."""
         return any(row.gate == ALL_GATES for row in self.gate_rows)
+
+
+def _attempt_seconds(attempt: Attempt) -> float:
+    if attempt.duration_seconds is not None:
+        return plausible(attempt.duration_seconds)
+    return plausible(seconds_between(attempt.started_at, attempt.ended_at) or 0.0)

@@ -59,7 +59,7 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
         told = 0
         for run in _ended(context.instance, rollout.environment.name, since)[:MOST_AT_ONCE]:
             link = _link(values.ui_url, run)
-            told += _tell(context.instance, run, variable, url, link)
+            told += _tell(context.instance, run, variable, url.get_secret_value(), link)
         return dg.SkipReason(f"{told} decisions told" if told else "no new decision")
 
     return sensor

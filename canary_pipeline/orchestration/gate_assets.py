@@ -11,6 +11,7 @@ from canary_pipeline.orchestration.pages import check_metadata, file_metadata, l
 from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.step_op import step_op
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.tables import gate_table
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.steps import Step
 from canary_pipeline.store.layout import GATE_RESULTS, LOGS
@@ -100,7 +101,6 @@ def _fan_in_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:
 
 
 def _results_metadata(entered: Context, record: Record) -> dict[str, dg.MetadataValue]:
-    from canary_pipeline.reports.tables import gate_table  # noqa: PLC0415 - imports pandas
 
     rows = [row for _, row in record.gates if row is not None]
     durations = {

@@ -1,16 +1,13 @@
 """The asset that tabulates past rollouts, made anew after each."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from canary_pipeline.orchestration.pages import image, table
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.history import PastRollout, past_rollouts
-
-if TYPE_CHECKING:
-    import pandas as pd
+from canary_pipeline.reports.tables import Cell, ColumnKind, Table
 
 MOST_SHOWN = 100
 """Rollouts in the table and the picture; `canary-rollout history` tells of any number."""
@@ -61,28 +58,30 @@ def _metadata(found: list[PastRollout]) -> dict[str, dg.MetadataValue]:
         "blocked": dg.MetadataValue.int(sum(rollout.decision == "block" for rollout in found)),
     }
     if found:
-        from canary_pipeline.reports.pictures.trend import trend  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.trend import trend  # noqa: PLC0415 - imports matplotlib
 
-        metadata["history"] = table(_frame(found))
+        metadata["history"] = table(_table(found))
         metadata["trend"] = image(trend(found))
     return metadata
 
 
-def _frame(found: list[PastRollout]) -> "pd.DataFrame":
-    import pandas as pd  # noqa: PLC0415 - takes longer to import than the listing
+def _table(found: list[PastRollout]) -> Table:
+    columns: dict[str, ColumnKind] = {
+        "started": "string", "decision": "string", "duration_seconds": "float",
+        "reached_percent": "int", "what_blocked": "string", "launched_by": "string",
+        "folder": "string",
+    }  # fmt: skip
+    return Table(columns, [_cells(rollout) for rollout in found])
 
-    rows = [
-        {
-            "started": rollout.started_at.strftime("%Y-%m-%d %H:%M:%S")
-            if rollout.started_at
-            else "",
-            "decision": rollout.decision or "none",
-            "duration_seconds": rollout.duration_seconds,
-            "reached_percent": rollout.highest_passed,
-            "what_blocked": rollout.problem or rollout.what_blocked,
-            "launched_by": rollout.launched_by,
-            "folder": rollout.folder.name,
-        }
-        for rollout in found
-    ]
-    return pd.DataFrame(rows).astype({"reached_percent": "Int64"})
+
+def _cells(rollout: PastRollout) -> dict[str, Cell]:
+    started = rollout.started_at
+    return {
+        "started": started.strftime("%Y-%m-%d %H:%M:%S") if started else "",
+        "decision": rollout.decision or "none",
+        "duration_seconds": rollout.duration_seconds,
+        "reached_percent": rollout.highest_passed,
+        "what_blocked": rollout.problem or rollout.what_blocked,
+        "launched_by": rollout.launched_by,
+        "folder": rollout.folder.name,
+    }

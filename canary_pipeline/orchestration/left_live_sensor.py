@@ -43,7 +43,7 @@ def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefini
         if context.cursor == left.folder.name:
             raise dg.Failure(f"{left}; to restore it:\n{left.commands}")
         if url:
-            send(_notice(left, rollout.environment.name), url)
+            send(_notice(left, rollout.environment.name), url.get_secret_value())
         context.update_cursor(left.folder.name)
         return dg.SkipReason(f"{left}{'; the receiver of decisions was told' if url else ''}")
 

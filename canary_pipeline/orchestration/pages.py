@@ -2,18 +2,15 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import dagster as dg
 
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
+from canary_pipeline.reports.tables import Table
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.layout import SUMMARY
-
-if TYPE_CHECKING:
-    import pandas as pd
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 TAIL_LINES = 20
 
@@ -62,26 +59,11 @@ def image(png: bytes) -> dg.MetadataValue:
     return dg.MetadataValue.md(f"![](data:image/png;base64,{b64encode(png).decode()})")
 
 
-def table(frame: "pd.DataFrame") -> dg.MetadataValue:
-    """A frame as a table with a schema; empty cells are empty."""
-    columns = [
-        dg.TableColumn(str(name), _column_type(str(kind))) for name, kind in frame.dtypes.items()
-    ]
-    records = [
-        dg.TableRecord({str(name): _cell(value) for name, value in row.items()})
-        for row in frame.astype(object).where(frame.notna(), None).to_dict("records")
-    ]
+def table(found: Table) -> dg.MetadataValue:
+    """A table with its schema."""
+    columns = [dg.TableColumn(name, kind) for name, kind in found.columns.items()]
+    records = [dg.TableRecord({name: row[name] for name in found.columns}) for row in found.rows]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
-
-
-def _column_type(kind: str) -> str:
-    if kind.lower().startswith("int"):
-        return "int"
-    return "float" if kind.startswith("float") else "string"
-
-
-def _cell(value: object) -> str | int | float | bool | None:
-    return value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
 
 
 def log_tails(evidence: Evidence, record: Record) -> dict[str, dg.MetadataValue]:
@@ -105,8 +87,10 @@ def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.Me
         "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
         "allowed": dg.MetadataValue.int(int(decision.allowed)),
         "reasons": dg.MetadataValue.int(len(decision.reasons)),
-        "duration_seconds": dg.MetadataValue.float(evidence.header().duration_seconds or 0.0),
+        "duration_seconds": dg.MetadataValue.float(evidence.record().duration_seconds or 0.0),
         **file_metadata(evidence, SUMMARY),
+        DECISION: dg.MetadataValue.md(f"```json\n{evidence.read_text(DECISION) or ''}\n```"),
+        "decision_sha256": dg.MetadataValue.text(evidence.sha256(DECISION) or "no such file"),
     }
 
 

@@ -56,7 +56,7 @@ def _under_way(instance: dg.DagsterInstance, environment: str) -> str | None:
     environment tells.
     """
     holder = current_holder(environment)
-    if holder:
+    if holder is not None:
         return f"a rollout of {environment} is under way: {in_words(holder)}"
     filters = dg.RunsFilter(tags={ENVIRONMENT_TAG: environment}, statuses=list(WAITING))
     waiting = instance.get_runs(filters, limit=1)

@@ -11,8 +11,9 @@ from canary_pipeline.orchestration.pages import (
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import DECISION_TAG
+from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY, TIMELINE
@@ -71,7 +72,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)
         decision = conclude(entered, "finished")
-        context.instance.add_run_tags(context.run.run_id, {DECISION_TAG: decision.word})
+        context.instance.add_run_tags(context.run.run_id, decision_tags(entered.evidence, decision))
         for reason in decision.reasons:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
         context.log.info("decision: %s; %s", decision.word, entered.evidence.folder / SUMMARY)
@@ -95,10 +96,12 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
 
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
-        from canary_pipeline.reports.pictures.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
 
         evidence = entered.evidence
-        picture = timeline(evidence.verified_record(), entered.clock.now())
+        record = evidence.verified_record()
+        bad_looks = bad_moments(list(watched_soaks(record, evidence)))
+        picture = timeline(record, entered.clock.now(), bad_looks)
         evidence.write_bytes(TIMELINE, picture)
     except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
         context.log.warning("the timeline could not be drawn: %s", type(error).__name__)

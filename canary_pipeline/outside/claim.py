@@ -94,8 +94,9 @@ class Claim:
             held.depth -= 1
             if held.depth == 0:
                 _describe(held.handle, {})
-                if self._path.name == FOLDER_LOCK and is_at(held.handle, self._path):
-                    self._path.unlink()
+                with suppress(OSError):  # evidence keeps no lock file
+                    if self._path.name == FOLDER_LOCK and is_at(held.handle, self._path):
+                        self._path.unlink()
                 os.close(held.handle)
                 del _held[self._path]
 
@@ -190,7 +191,7 @@ def _open(path: Path) -> int:
 def _this_process() -> dict[str, str]:
     """What names this process for ever: pids are used again, and begin anew with every boot."""
     known = {"pid": str(os.getpid())}
-    with suppress(OSError):
+    with suppress(OSError, ValueError, IndexError):  # no /proc, or another one
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
         known["process_started"] = rfc3339(datetime.now(UTC) - timedelta(seconds=age))

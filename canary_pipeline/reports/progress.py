@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from canary_pipeline.model.record import InFlight, Record
 from canary_pipeline.model.rows import CohortRow, GateRow
@@ -84,7 +85,8 @@ def _moving(name: str, state: InFlight, now: datetime) -> StepProgress:
     if state.phase == "soak" and state.soak_ends_at:
         ends_at = datetime.fromisoformat(state.soak_ends_at)
         left = max((ends_at - now).total_seconds(), 0)
-        return StepProgress(name, "soaking", f"{clock_face(left)} left", left)
+        said = f", {state.said}" if state.said else ""
+        return StepProgress(name, "soaking", f"{clock_face(left)} left{said}", left)
     if state.phase in _DOING:
         return StepProgress(name, _DOING[state.phase])
     since = max((now - datetime.fromisoformat(state.started_at)).total_seconds(), 0)
@@ -145,7 +147,7 @@ def _table(now: list[StepProgress]) -> Table:
         table.add_column(column, header_style="bold")
     for step in now:
         style = _STYLES.get(step.status, "cyan")
-        table.add_row(step.step, f"[{style}]{step.status}[/]", step.detail)
+        table.add_row(step.step, f"[{style}]{step.status}[/]", Text(step.detail))
     return table
 
 

@@ -13,13 +13,16 @@ from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.store.layout import ENV_SEQUENCE
 
 
-def summary_text(record: Record, decision: Decision, folder: Path) -> str:
+def summary_text(
+    record: Record, decision: Decision, folder: Path, health: str | None = None
+) -> str:
     """Write the summary.
 
     Args:
         record: What the folder holds.
         decision: What follows from it.
         folder: The rollout's folder, where the record does not know how it was first written.
+        health: What the soaks' looks have shown, where there were any.
     """
     header = record.header
     folder = Path(header.folder) if header.folder else folder
@@ -35,6 +38,7 @@ def summary_text(record: Record, decision: Decision, folder: Path) -> str:
         f"## Canary Env Sequence\n\n{_env_sequence(record)}",
         f"## Execution Table\n\n{markdown(COLUMNS, execution_table(record))}",
         *_side_by_side(record),
+        *([f"## Health\n\n{health}"] if health else []),
         *([_earlier(earlier)] if earlier else []),
         f"## Warnings\n\n{_warnings(record)}",
         f"Decision: {decision.word}",

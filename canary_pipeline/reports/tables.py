@@ -1,83 +1,90 @@
-"""Results as tables (pandas), for whoever shows metadata.
-
-Import this module only where a table is made: pandas takes longer to import than a step to run.
-"""
+"""Results as tables, for whoever shows them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-import pandas as pd
-
+from canary_pipeline.model.limits import numbers_of
 from canary_pipeline.model.plan import SnapshotKind
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.model.rows import Row
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 
+Cell = str | int | float | None
+ColumnKind = Literal["string", "int", "float"]
 
-def gate_table(record: Record) -> pd.DataFrame:
+
+@dataclass(frozen=True)
+class Table:
+    """Rows that share their columns.
+
+    Attributes:
+        columns: What each column holds, in order; any cell may be None.
+        rows: The cells by column.
+    """
+
+    columns: Mapping[str, ColumnKind]
+    rows: Sequence[Mapping[str, Cell]]
+
+
+def gate_table(record: Record) -> Table:
     """Every gate row, oldest first."""
-    columns = ["gate", "status", "reason", "duration_seconds", "exit_code", "log_file", "attempt"]
-    return _rows_table(record.gate_rows, columns)
+    columns: dict[str, ColumnKind] = {
+        "gate": "string", "status": "string", "reason": "string", "duration_seconds": "float",
+        "exit_code": "int", "log_file": "string", "attempt": "int",
+    }  # fmt: skip
+    return Table(columns, [_cells(row, columns) for row in record.gate_rows])
 
 
-def cohort_table(record: Record) -> pd.DataFrame:
+def cohort_table(record: Record) -> Table:
     """Every cohort row, oldest first."""
-    columns = [
-        "cohort_percent", "status", "reason", "http_status", "probe_seconds", "driver",
-        "routing_reason", "soak_seconds", "duration_seconds", "attempt",
-    ]  # fmt: skip
-    frame = _rows_table(record.cohort_rows, columns)
-    if record.header.apply_command is not None:
-        live = [row.live.user_percent if row.live else None for row in record.cohort_rows]
-        frame.insert(2, "live_percent", pd.Series(live, dtype="Int64"))
-    return frame
+    live: dict[str, ColumnKind] = {"live_percent": "int"} if record.header.apply_command else {}
+    columns: dict[str, ColumnKind] = {
+        "cohort_percent": "int", "status": "string", **live, "reason": "string",
+        "http_status": "int", "probe_seconds": "float", "driver": "string",
+        "routing_reason": "string", "soak_seconds": "float", "duration_seconds": "float",
+        "attempt": "int",
+    }  # fmt: skip
+    percents = [row.live.user_percent if row.live else None for row in record.cohort_rows]
+    rows = zip(record.cohort_rows, percents, strict=True)
+    return Table(columns, [{**_cells(row, columns), "live_percent": live} for row, live in rows])
 
 
-def _rows_table(rows: Sequence[GateRow | CohortRow], columns: list[str]) -> pd.DataFrame:
-    return pd.DataFrame([row.model_dump(include=set(columns)) for row in rows], columns=columns)
+def _cells(row: Row, columns: Mapping[str, ColumnKind]) -> dict[str, Cell]:
+    return {name: getattr(row, name, None) for name in columns}
 
 
-def snapshot_deltas(
-    evidence: Evidence, kind: SnapshotKind, percents: Sequence[int]
-) -> pd.DataFrame:
+def snapshot_deltas(evidence: Evidence, kind: SnapshotKind, percents: Sequence[int]) -> Table:
     """How each number of a snapshot changed from before to after, over the rollout and per cohort.
 
     Returns:
-        A row per number that a snapshot pair holds, with the columns `value` (its dotted path),
-        `span` (`rollout` or `cohort <p>`), `before`, `after` and `change`.
+        A row per number that both snapshots of a pair hold: its dotted path as `value`, and the
+        `span`, which is `rollout` or `cohort <p>`.
     """
     spans = [("rollout", "before", "after")]
     spans += [(f"cohort {p}", f"before_{p}", f"after_{p}") for p in percents]
-    frames = [
-        _delta(_numbers(evidence, kind, before), _numbers(evidence, kind, after), span)
-        for span, before, after in spans
-    ]
-    columns = ["span", "value", "before", "after", "change"]
-    frames = [frame for frame in frames if not frame.empty]
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=columns)
+    rows: list[dict[str, Cell]] = []
+    for span, moment, later in spans:
+        before, after = _numbers(evidence, kind, moment), _numbers(evidence, kind, later)
+        rows += [
+            {
+                "span": span,
+                "value": name,
+                "before": number,
+                "after": after[name],
+                "change": after[name] - number,
+            }
+            for name, number in before.items()
+            if name in after
+        ]
+    columns: dict[str, ColumnKind] = {"span": "string", "value": "string"}
+    return Table({**columns, "before": "float", "after": "float", "change": "float"}, rows)
 
 
-def _delta(before: "pd.Series[float]", after: "pd.Series[float]", span: str) -> pd.DataFrame:
-    frame = pd.DataFrame({"before": before, "after": after}).dropna()
-    frame["change"] = frame["after"] - frame["before"]
-    frame.insert(0, "value", frame.index)
-    frame.insert(0, "span", span)
-    return frame
-
-
-def _numbers(evidence: Evidence, kind: SnapshotKind, moment: str) -> "pd.Series[float]":
-    text = evidence.read_text(layout.snapshot(kind, moment))
+def _numbers(evidence: Evidence, kind: SnapshotKind, moment: str) -> dict[str, float]:
     try:
-        value = json.loads(text) if text is not None else None
+        return numbers_of(json.loads(evidence.read_text(layout.snapshot(kind, moment)) or ""))
     except ValueError:
-        value = None
-    if not isinstance(value, dict):
-        return pd.Series(dtype="float64")
-    flat = pd.json_normalize(value).iloc[0]
-    numbers = {
-        str(name): float(item)
-        for name, item in flat.items()
-        if isinstance(item, (int, float)) and not isinstance(item, bool)
-    }
-    return pd.Series(numbers, dtype="float64")
+        return {}

@@ -138,7 +138,7 @@ def join(
         )
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
         joined = header.model_copy(update={"attempts": attempts, "decided_at": now})
-        if evidence.exists(layout.SUMMARY):
+        if evidence.exists(layout.SUMMARY) or evidence.exists(layout.DECISION):
             write_decision(evidence, replace(evidence.verified_record(), header=joined))
         return joined
 

@@ -9,6 +9,7 @@ from canary_pipeline.model.rows import (
     CohortRow,
 )
 from canary_pipeline.rollout.checks.live_percent import is_still_live, verified_after_soak
+from canary_pipeline.rollout.checks.look import sick_before
 from canary_pipeline.rollout.checks.probe import probe, routing_contradiction
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.context import Cohort, Context
@@ -63,7 +64,7 @@ def _promote(cohort: Cohort, interrupted: InFlight | None) -> CohortRow:
     if interrupted is not None and interrupted.probe is not None:
         row = interrupted.probe
         earlier_seconds = row.duration_seconds + (interrupted.soaked_seconds or 0.0)
-        row = soak(cohort, row, interrupted.soaked_seconds or 0.0)
+        row = soak(cohort, row, interrupted)
     else:
         cohort.note("probe")
         _snapshots(cohort, "before")
@@ -81,6 +82,10 @@ def _promote(cohort: Cohort, interrupted: InFlight | None) -> CohortRow:
 def _made_live_and_probed(cohort: Cohort) -> CohortRow:
     if not cohort.plan.changes_staging:
         return probe(cohort) if cohort.plan.probes_are_live else _not_probed(cohort)
+    sick = sick_before(cohort)
+    if sick is not None:
+        error = f"staging was sick before anything was applied: {sick.text}"
+        return cohort.row(status="failed", reason=sick.reason, error=error)
     applied = make_live(cohort)
     if applied.problem is not None:
         why = {"reason": applied.problem, "error": applied.detail}

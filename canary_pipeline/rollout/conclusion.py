@@ -30,17 +30,26 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         outcome, detail = "aborted", FOLDER_LOST
     took = None if context.began is None else context.clock.monotonic() - context.began
     end_attempt(evidence, context.run_id, outcome, detail, context.clock, took=took)
-    decision = write_decision(evidence, evidence.verified_record())
+    decision = write_decision(evidence, evidence.verified_record(), context.signing_key)
+    _await_commands(context)
     try:
         settled = settle(context, detail or "the rollout blocks")
     except StoppedError as stopped:
         context.tell(f"rollback: {stopped}")
         settled = evidence.record().last_rollback
     if settled is not None:
-        decision = rewrite_decision(evidence, context.clock)
+        decision = rewrite_decision(context)
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
     return decision
+
+
+def _await_commands(context: Context) -> None:
+    """Wait for commands that were stopped: what they still do must not meet a rollback."""
+    while context.stopping:
+        left = context.stopping.pop().finish()
+        if left:
+            context.warn("stop", left)
 
 
 def end_attempt(
@@ -78,10 +87,11 @@ def _where(evidence: Evidence) -> str:
     return f", at {', '.join(steps)}" if steps else ", between two steps"
 
 
-def rewrite_decision(evidence: Evidence, clock: Clock) -> Decision:
+def rewrite_decision(context: Context) -> Decision:
     """Write the decision anew, after rows were added to a rollout whose attempt had ended."""
-    evidence.update_header(lambda header: _sealed(header, evidence, clock))
-    return write_decision(evidence, evidence.verified_record())
+    evidence = context.evidence
+    evidence.update_header(lambda header: _sealed(header, evidence, context.clock))
+    return write_decision(evidence, evidence.verified_record(), context.signing_key)
 
 
 def _sealed(header: Header, evidence: Evidence, clock: Clock) -> Header:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.moment import rfc3339
@@ -10,6 +11,7 @@ from canary_pipeline.model.record import InFlight
 from canary_pipeline.model.rows import CohortRow, RolloutWarning
 from canary_pipeline.outside.clock import Clock, SystemClock
 from canary_pipeline.outside.control_service import ControlService
+from canary_pipeline.outside.process_group import Stopping
 from canary_pipeline.store.folder import Evidence
 
 
@@ -26,6 +28,8 @@ class Context:
         say: Takes one line for the log.
         check_stop: Raises when the step is not to go on; asked several times a second.
         clock: Time.
+        stopping: Commands that were stopped and have not ended yet.
+        signing_key: What signs its decision; None where nothing does.
         began: When the attempt began, by the monotonic clock; None where another process began it.
     """
 
@@ -37,6 +41,8 @@ class Context:
     say: Callable[[str], None] = lambda _line: None
     check_stop: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
+    stopping: list[Stopping] = field(default_factory=list)
+    signing_key: Path | None = None
     began: float | None = None
 
     def warn(self, step: str, message: str) -> None:

@@ -9,7 +9,6 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.record import Header
 from canary_pipeline.outside.clock import Clock, SystemClock
-from canary_pipeline.outside.control_service import ControlService
 from canary_pipeline.planning import Settings
 from canary_pipeline.rollout.attempts import join, open_rollout, recorded_plan
 from canary_pipeline.rollout.checkout import checkout_now
@@ -96,12 +95,13 @@ def working_on(
     context = Context(
         plan=plan,
         evidence=evidence,
-        control=ControlService(settings.endpoints, settings.token, plan.http_timeout_seconds),
+        control=settings.control,
         attempt=last.attempt if last else 1,
         run_id=last.run_id if last else "",
         say=say,
         check_stop=check_stop,
         clock=clock or SystemClock(),
+        signing_key=settings.values.signing_key,
     )
     _note_what_was_mended(context, header)
     return context

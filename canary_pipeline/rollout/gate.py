@@ -17,7 +17,7 @@ def run_gate(gate: Gate, context: Context) -> GateRow:
     before = checkout_now(context.plan, evidence.folder)
     context.note(step, "running")
     context.tell(f"{step}: {gate.command}")
-    ending = run_logged(gate.command, log_file, context, {"OA_CANARY_GATE": gate.name})
+    ending = run_logged(gate.command, log_file, context, gate=gate.name)
     after = checkout_now(context.plan, evidence.folder)
     row = GateRow(
         gate=gate.name,

@@ -230,6 +230,27 @@ def test_topics_and_tokens_outlive_a_restart(applying: Applying) -> None:
     assert requests.get(url, headers=session, timeout=10).status_code == 200
 
 
+@pytest.mark.parametrize("faulty", ["errors-at-25"], indirect=True)
+def test_the_runtime_goes_on_counting_over_a_restart(faulty: Applying) -> None:
+    def totals() -> dict[str, int]:
+        url = faulty.environment["OA_RUNTIME_METRICS_URL"]
+        groups = requests.get(url, timeout=10).json()
+        numbers = {**groups["mirror"], **groups["delivery"], **groups["auth_failures"]}
+        return {name: value for name, value in numbers.items() if name.endswith("_total")}
+
+    faulty.succeed(25)
+    await_true(lambda: totals()["failed_total"])
+    before = totals()
+    for percent in (50, 0):
+        faulty.succeed(percent)
+        after = totals()
+        assert all(after[name] >= before[name] for name in after)
+        before = after
+    published = before["published_total"]
+    await_true(lambda: totals()["published_total"] > published)
+    assert totals()["failed_total"] == before["failed_total"]
+
+
 def test_a_request_that_came_before_a_restart_is_answered(applying: Applying) -> None:
     host, port = applying.base_url.removeprefix("http://").split(":")
     body = b'{"thread_id": "t"}'

@@ -6,7 +6,8 @@ from typing import Any
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import HIGHEST_PERCENT
 from canary_pipeline.model.rows import CohortRow
-from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.model.text import foreign
+from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure, routing_driver_missing
 from canary_pipeline.rollout.context import Cohort
 from canary_pipeline.store import layout
 
@@ -45,8 +46,13 @@ def _answered(cohort: Cohort, answer: Answer) -> CohortRow:
     if not answer.complete:
         cohort.warn(f"the probe's answer was longer than {len(answer.body)} bytes; {name} is cut")
     passed, data = answer.status == HTTP_OK, answer.json_object()
+    if answer.note:
+        cohort.warn(f"the probe's answer: {answer.note}")
+    missing = routing_driver_missing(data) if passed and data is not None else None
+    if missing is not None:
+        cohort.warn(f"{missing}; see {name}")
     if passed and data is None:
-        kind = answer.content_type or "unknown type"
+        kind = foreign(answer.content_type) or "unknown type"
         cohort.warn(
             f"the probe got 200, but not a JSON object ({kind}): a proxy or a login page "
             f"may be answering; see {name}",
@@ -55,6 +61,7 @@ def _answered(cohort: Cohort, answer: Answer) -> CohortRow:
     return cohort.row(
         status="passed" if passed else "failed",
         reason=None if passed else "http_status",
+        error=_redirect(answer),
         http_status=answer.status,
         response_file=name,
         response_sha256=evidence.sha256(name),
@@ -69,10 +76,16 @@ def _routing_fields(data: dict[str, Any] | None, redacted: Callable[[str], str])
         return {}
     found = {name: inner.get(name) for name in ("driver", "reason")}
     return {
-        name: redacted(value)[:LONGEST_NAME]  # before the cut, which could leave half a secret
+        name: foreign(redacted(value), LONGEST_NAME)  # a cut could leave half a secret
         for name, value in found.items()
         if isinstance(value, str)
     }
+
+
+def _redirect(answer: Answer) -> str | None:
+    """Where an answer wants to send us, which is never followed."""
+    to = answer.location
+    return f"answered {answer.status} to {to}, which is not followed" if to else None
 
 
 def _routing(row: CohortRow) -> str:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.rows import LiveRouting, Routing
-from canary_pipeline.outside.answers import HTTP_OK, Failure
+from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
 from canary_pipeline.rollout.context import Context
 
 LOOK_UP_SECONDS = 0.25
@@ -40,21 +40,24 @@ def look(context: Context) -> LiveRouting | str:
         return answer.message
     if answer.status != HTTP_OK:
         return f"the routing status answered {answer.status}"
+    live = routing_of(answer, rfc3339(context.clock.now()))
+    return live or "the routing status answered something else than the percents"
+
+
+def routing_of(answer: Answer, seen_at: str) -> LiveRouting | None:
+    """What an answer of the routing status says is live; None where it says something else."""
     try:
-        return _routing((answer.json_object() or {})["data"], rfc3339(context.clock.now()))
+        data = (answer.json_object() or {})["data"]
+        return LiveRouting(
+            user_percent=data["canary_user_percent"],
+            autopilot_percent=data["canary_autopilot_percent"],
+            shadow_enabled=data["shadow"]["enabled"],
+            shadow_sample_rate=data["shadow"]["sample_rate"],
+            seen_at=seen_at,
+            forced=_forced(data),
+        )
     except (KeyError, TypeError, ValidationError):
-        return "the routing status answered something else than the percents"
-
-
-def _routing(data: Any, seen_at: str) -> LiveRouting:
-    return LiveRouting(
-        user_percent=data["canary_user_percent"],
-        autopilot_percent=data["canary_autopilot_percent"],
-        shadow_enabled=data["shadow"]["enabled"],
-        shadow_sample_rate=data["shadow"]["sample_rate"],
-        seen_at=seen_at,
-        forced=_forced(data),
-    )
+        return None
 
 
 def _forced(data: Any) -> str | None:

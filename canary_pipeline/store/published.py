@@ -1,0 +1,245 @@
+"""A rollout's folder as other hosts see it: published to an object store as it grows.
+
+Work is done in the local folder. What cannot be published now is `pending`, and is published with
+the next call; nothing that concludes is published before all that it rests on.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from canary_pipeline.outside.object_store import (
+    ConflictError,
+    ObjectStore,
+    Stored,
+    StoreUnreachableError,
+)
+from canary_pipeline.store.layout import HEADER, IN_FLIGHT, LOGS, SUMMARY
+
+CONCLUDING = (SUMMARY, "decision.json.sig", "decision.json")
+"""Published last, in this order."""
+
+STATE = ".published.json"
+"""In the local folder: what is published, for whoever goes on with it here."""
+
+PAGE = 100
+ATTEMPTS = 5
+
+
+class PublishedByAnotherError(Exception):
+    """Another host has gone on with this rollout: what is here must not be written over it."""
+
+
+class _Entry(BaseModel):
+    """What is known of a published file.
+
+    Attributes:
+        seen: Inode, size, modification time in ns as it was published; None if it was not.
+        etag: The object's.
+        sent: SHA-256 of what was sent last and before, since an answer may have been lost.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    seen: tuple[int, int, int] | None = None
+    etag: str | None = None
+    sent: tuple[str, ...] = ()
+
+
+_STATE = TypeAdapter(dict[str, _Entry])
+
+
+def rollout_prefix(environment: str, name: str) -> str:
+    """Where a rollout is published, by its environment and the name of its folder."""
+    return f"rollouts/{environment}/{name}"
+
+
+def published_rollouts(store: ObjectStore, environment: str) -> Iterator[list[str]]:
+    """The names of an environment's rollouts in pages, the last name first.
+
+    Raises:
+        StoreUnreachableError: When the store does not answer.
+    """
+    names = store.folders(rollout_prefix(environment, "").rstrip("/"))[::-1]
+    yield from (names[start : start + PAGE] for start in range(0, len(names), PAGE))
+
+
+class Published:
+    """One rollout's folder and its objects."""
+
+    def __init__(self, folder: Path, store: ObjectStore, prefix: str) -> None:
+        """Connect a rollout's folder with its objects, by `rollout_prefix`."""
+        self._folder, self._store, self._prefix = folder, store, prefix
+        self._guard = threading.RLock()
+        self._known: dict[str, _Entry] = {}
+        with suppress(OSError, ValidationError):
+            self._known = _STATE.validate_json((folder / STATE).read_bytes())
+
+    def pending(self) -> list[str]:
+        """The files that are not published as they are now, in the order of publishing."""
+        here = {name: _seen(self._folder / name) for name in _names(self._folder)}
+        with self._guard:
+            known = {name: entry.seen for name, entry in self._known.items()}
+        changed = {name for name, seen in here.items() if known.get(name) != seen}
+        ended = {name for name in known if _is_in_flight(name) and name not in here}
+        return sorted(changed | ended, key=_order)
+
+    def publish_all(self) -> bool:
+        """Publish everything that is pending; otherwise like `publish`."""
+        return self.publish(self.pending())
+
+    def publish(self, names: Iterable[str]) -> bool:
+        """Publish some files by their names in the folder; with what concludes, all the others.
+
+        Returns:
+            Whether they are published; if not, the store is away, and they stay pending.
+
+        Raises:
+            OSError: When the folder cannot be read or written.
+            PublishedByAnotherError: When another host has gone on with the rollout.
+        """
+        wanted = set(names)
+        if wanted & {*CONCLUDING}:
+            wanted |= {name for name in self.pending() if name not in CONCLUDING}
+        with self._guard:
+            try:
+                for name in sorted(wanted, key=_order):
+                    self._publish(name)
+            except StoreUnreachableError:
+                return False
+        return True
+
+    def fetch(self) -> list[str]:
+        """Bring the folder up to what is published, and return the names of these files.
+
+        What was changed here and could not be published stays, and is pending; unless another
+        host has gone on: then it is put aside, under `unpublished/`.
+
+        Raises:
+            OSError: When the folder cannot be written.
+            StoreUnreachableError: When the store does not answer.
+        """
+        keys = (key for page in self._store.keys(self._prefix) for key in page)
+        found = (key.removeprefix(f"{self._prefix}/") for key in keys)
+        # Last first: whoever publishes meanwhile writes what it rests on before it.
+        names = sorted(filter(_is_evidence, found), key=_order, reverse=True)
+        with self._guard:
+            for name in names:
+                if stored := self._store.get(self._key(name)):
+                    self._bring(name, stored)
+            for name in [name for name in self._known if _is_in_flight(name)]:
+                if name not in names:
+                    (self._folder / name).unlink(missing_ok=True)
+                    self._note(name, None)
+        return names
+
+    def _bring(self, name: str, stored: Stored) -> None:
+        path, known = self._folder / name, self._known.get(name, _Entry())
+        here = path.read_bytes() if path.exists() else None
+        if here is not None and here != stored.data:
+            if name.startswith(f"{LOGS}/") or _goes_on(name, here, stored, known):
+                self._note(name, _Entry(etag=stored.etag, sent=known.sent))
+                return
+            if known.seen != _seen(path) and not stored.data.startswith(here):
+                _write(self._folder / "unpublished" / name, here)
+        if here != stored.data:
+            _write(path, stored.data)
+        entry = _Entry(seen=_seen(path), etag=stored.etag, sent=(_digest(stored.data),))
+        self._note(name, entry)
+
+    def _publish(self, name: str) -> None:
+        path = self._folder / name
+        seen = _seen(path)
+        if seen is None:
+            if _is_in_flight(name):
+                self._store.delete(self._key(name))
+                self._note(name, None)
+        elif name.startswith(f"{LOGS}/"):  # may be big, and no attempt writes another's
+            self._store.put(self._key(name), path)
+            self._note(name, _Entry(seen=seen))
+        else:
+            data = path.read_bytes()
+            if name.endswith(".jsonl"):
+                data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
+            self._swap(name, data, seen)
+
+    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int]) -> None:
+        """Replace nothing but what this host has published before."""
+        known, key = self._known.get(name, _Entry()), self._key(name)
+        known = _Entry(etag=known.etag, sent=(_digest(data), *known.sent)[:3])
+        self._note(name, known)
+        etag = known.etag
+        for _ in range(ATTEMPTS):
+            with suppress(ConflictError):
+                swapped = self._store.swap(key, data, etag) if etag else None
+                new = swapped or self._store.create(key, data)
+                self._note(name, known.model_copy(update={"seen": seen, "etag": new}))
+                return
+            stored = self._store.get(key)
+            if stored is not None and not _goes_on(name, data, stored, known):
+                raise PublishedByAnotherError(f"{key} was written by another host meanwhile")
+            etag = stored.etag if stored else None
+        raise StoreUnreachableError(f"{key} is changed by others all the time")
+
+    def _note(self, name: str, entry: _Entry | None) -> None:
+        if entry is None:
+            self._known.pop(name, None)
+        else:
+            self._known[name] = entry
+        _write(self._folder / STATE, _STATE.dump_json(self._known))
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}/{name}"
+
+
+def _goes_on(name: str, here: bytes, stored: Stored, known: _Entry) -> bool:
+    """Whether what is here comes after what is stored: this host wrote both, or added rows."""
+    added = name.endswith(".jsonl") and here.startswith(stored.data)
+    return added or _digest(stored.data) in known.sent
+
+
+def _order(name: str) -> tuple[int, str]:
+    if name in CONCLUDING:
+        return 3 + CONCLUDING.index(name), name
+    return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
+
+
+def _is_in_flight(name: str) -> bool:
+    return name.startswith(f"{IN_FLIGHT}/")
+
+
+def _is_evidence(name: str) -> bool:
+    """Whether a name stays in the folder, and is neither a lock, nor temporary, nor put aside."""
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != "unpublished"
+
+
+def _names(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if _is_evidence(name) and path.is_file():
+            yield name
+
+
+def _seen(path: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-new")
+    temporary.write_bytes(data)
+    temporary.replace(path)
+
+
+def _digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
