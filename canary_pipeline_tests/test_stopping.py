@@ -239,7 +239,7 @@ def test_a_rollout_that_its_gates_blocked_runs_them_again(
 
 
 def test_a_rollout_that_was_allowed_is_not_run_again(
-    commands: Commands, checkout: Checkout
+    commands: Commands, checkout: Checkout, staging: FakeStaging
 ) -> None:
     assert commands.rollout("--cohorts", "5").code == 0
     [folder] = commands.folders
@@ -247,8 +247,9 @@ def test_a_rollout_that_was_allowed_is_not_run_again(
     result = commands.resume(folder)
 
     assert result.code == 0
-    assert "nothing is left to do" in result.out
+    assert decision(folder) == "Decision: allow"
     assert [checkout.runs_of(gate) for gate in GATES] == [1, 1, 1, 1]
+    assert staging.probed == [5]
 
 
 @pytest.mark.parametrize(

@@ -36,25 +36,26 @@ def header(folder: Path) -> dict[str, Any]:
 # -- dagster job execute ----------------------------------------------------------------------
 
 
-def test_job_execute_answers_0_on_allow(commands: Commands) -> None:
-    result = commands.job(launch_config(cohorts=[5]))
-
-    assert result.code == 0
-    [folder] = commands.folders
-    assert decision(folder) == "Decision: allow"
-
-
-def test_job_execute_answers_1_on_block_after_the_summary_is_written(
-    commands: Commands, staging: FakeStaging
+@pytest.mark.slow
+@pytest.mark.parametrize("word", ["allow", "block"])
+@pytest.mark.parametrize("way", ["dagster", "canary-rollout"])
+def test_with_dagster_a_rollout_answers_as_its_summary_says(
+    way: str, word: str, commands: Commands, staging: FakeStaging
 ) -> None:
-    staging.probes[5] = answer(500, {})
+    if word == "block":
+        staging.probes[100] = answer(500, {})
 
-    result = commands.job(launch_config(cohorts=[5, 100]))
+    if way == "dagster":
+        result = commands.job(launch_config(cohorts=[5, 100]))
+        assert word == "allow" or "go_no_go" in result.err + result.out
+    else:
+        result = commands.dagster_rollout("--cohorts", "5,100")
+        assert result.out.splitlines()[-1] == f"Decision: {word}"
 
-    assert result.code == 1
+    assert result.code == int(word == "block"), result.out + result.err
     [folder] = commands.folders
-    assert decision(folder) == "Decision: block"
-    assert "go_no_go" in result.err + result.out
+    assert decision(folder) == f"Decision: {word}"
+    assert staging.probed == [5, 100]
 
 
 def test_a_launch_may_choose_some_of_the_declared_cohorts(
@@ -119,6 +120,7 @@ def test_a_flag_wins_over_the_environment_which_wins_over_the_default(
     more = {
         "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": variable or "",
         "OA_STAGING_CONTROL_AUTH_TOKEN": "",  # nothing to soak
+        "OA_STAGING_CONTROL_BASE_URL": "",
     }
 
     commands.rollout("--cohorts", "5", "--skip-gates", *arguments, more=more)
@@ -246,10 +248,9 @@ def test_a_folder_that_cannot_be_written_is_no_decision(commands: Commands) -> N
 
 def test_the_token_is_in_no_argument_list(commands: Commands, checkout: Checkout) -> None:
     checkout.gate("spacetime-chaos", "sleep 2")
-    process = commands.start(
-        "canary-rollout", "run", "--cohorts", "5", "--auth-token", TOKEN,
-        more={"OA_STAGING_CONTROL_AUTH_TOKEN": ""},
-    )  # fmt: skip
+    process = commands.start_rollout(
+        "--cohorts", "5", "--auth-token", TOKEN, more={"OA_STAGING_CONTROL_AUTH_TOKEN": ""}
+    )
 
     await_true(lambda: checkout.runs_of("spacetime-chaos"))
     arguments = [
@@ -258,7 +259,7 @@ def test_the_token_is_in_no_argument_list(commands: Commands, checkout: Checkout
         if entry.name.isdigit() and entry.name != str(os.getpid()) and entry.exists()
     ]
 
-    assert any(b"canary-rollout" in line for line in arguments)
+    assert any(b"core_alone" in line for line in arguments)
     assert not any(TOKEN.encode() in line for line in arguments)
     assert commands.finish(process).code == 0
 
@@ -294,7 +295,7 @@ def test_a_second_rollout_ends_at_once_and_names_the_first(
     commands: Commands, checkout: Checkout
 ) -> None:
     checkout.gate("spacetime-chaos", "until [ -f go ]; do sleep 0.1; done")
-    first = commands.start("canary-rollout", "run", "--cohorts", "5")
+    first = commands.start_rollout("--cohorts", "5")
     await_true(lambda: checkout.runs_of("spacetime-chaos"))
 
     second = commands.rollout("--cohorts", "5")
@@ -313,7 +314,7 @@ def test_after_the_owner_is_killed_the_next_rollout_starts(
     commands: Commands, checkout: Checkout
 ) -> None:
     checkout.gate("spacetime-chaos", "sleep 300")
-    first = commands.start("canary-rollout", "run", "--cohorts", "5")
+    first = commands.start_rollout("--cohorts", "5")
     await_true(lambda: checkout.runs_of("spacetime-chaos"))
     first.kill()
     first.wait()
