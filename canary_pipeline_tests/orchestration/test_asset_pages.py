@@ -52,7 +52,7 @@ def test_a_picture_that_cannot_be_drawn_changes_no_decision(
     def fail(*_: object) -> bytes:
         raise RuntimeError("no pencil")
 
-    monkeypatch.setattr("canary_pipeline.orchestration.summary_assets.draw_timeline", fail)
+    monkeypatch.setattr("canary_pipeline.reports.timeline.timeline", fail)
 
     assert in_process.job({"cohorts": [5]})
 
@@ -135,6 +135,7 @@ def test_limited_numbers_can_be_followed_and_their_soaks_are_a_picture(
     assert picture(found["soaks"]).startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_past_rollouts_are_a_table_and_a_picture(commands: Commands) -> None:
     assert commands.rollout("--cohorts", "5").code == 0
     assert commands.rollout("--cohorts", "5", "--skip-gates").code == 1
