@@ -34,9 +34,7 @@ def take_look(cohort: Cohort, judgement: Judgement, soak: int, elapsed: float) -
     control = context.control.within(watch.interval_seconds * SHARE_OF_INTERVAL)
     at = rfc3339(context.clock.now())
     metrics, numbers = _metrics(control, watch)
-    context.check_stop()
     routing, live = _routing(control) if watch.wanted is not None else (None, None)
-    context.check_stop()
     is_asked = watch.probes_live and judgement.last is not None  # the probe is the first evaluate
     evaluate = control.evaluate(cohort.plan.probe_payload(cohort.percent)) if is_asked else None
     return Look(
