@@ -167,7 +167,7 @@ def test_a_look_costs_little(context: Context, clock: FakeClock) -> None:
 
     count = len(looks(context))
     assert count == 201
-    print("CPU", (time.process_time() - began)/count*1000)
+    print("CPU", (time.process_time() - began) / count * 1000)
     assert time.process_time() - began < count * 0.020, "10 ms a look on a machine that is quiet"
 
 
