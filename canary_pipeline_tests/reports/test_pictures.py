@@ -58,7 +58,7 @@ def record(
 ) -> Record:  # fmt: skip
     header = Header.model_construct(
         environment="staging", started_at=rfc3339(at(0)), attempts=list(attempts),
-        cohorts=list(cohorts), skip_gates=False, missing_for_probe=[],
+        cohorts=list(cohorts), skip_gates=False, missing_for_probe=[], commit=None, dirty=None,
         gates=[Gate(name=name, command="true") for name in gates],
     )  # fmt: skip
     of_gates = tuple(row for row in rows if isinstance(row, model.GateRow))
