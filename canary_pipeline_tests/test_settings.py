@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canary_pipeline.environments import STAGING
+from canary_pipeline.model.environment import Environment, FromFile
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.outside.token import FixedToken, TokenFile
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
 from canary_pipeline.settings import SettingError, settings_table
-from canary_pipeline.sources import RESTORING, FromFile, declared, unknown_variables
+from canary_pipeline.sources import RESTORING, declared, unknown_variables
 
 TABLE = settings_table(STAGING)
 BASE_VARIABLE = "OA_STAGING_CONTROL_BASE_URL"
@@ -689,8 +690,8 @@ def test_restoring_staging_looks_at_no_setting_that_it_has_no_use_for() -> None:
 EU = replace(STAGING, name="staging-eu", default_cohorts=(1,), default_soak_seconds=7)
 
 
-def from_file(**values: object) -> FromFile:
-    return FromFile("envs.toml: environments.staging-eu", values)
+def from_file(**values: object) -> Environment:
+    return replace(EU, files=(FromFile("envs.toml: environments.staging-eu.", values),))
 
 
 def test_another_environment_has_variables_and_defaults_of_its_own() -> None:
@@ -712,9 +713,7 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
     variables = {"OA_STAGING_EU_CANARY_COHORT_SOAK_SECONDS": variable}
     launched = LaunchConfig(soak_seconds=launch)
 
-    settings = resolve(
-        EU, variables, {"soak_seconds": flag}, launched, file=from_file(soak_seconds=1)
-    )
+    settings = resolve(from_file(soak_seconds=1), variables, {"soak_seconds": flag}, launched)
 
     assert settings.plan.soak_seconds == soak
 
@@ -737,7 +736,7 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
 def test_a_file_may_say_a_value_in_its_own_type(values: Mapping[str, object], read: object) -> None:
     [name] = values
 
-    assert getattr(resolve(EU, {}, file=from_file(**values)).values, name) == read
+    assert getattr(resolve(from_file(**values), {}).values, name) == read
 
 
 @pytest.mark.parametrize(
@@ -756,7 +755,7 @@ def test_a_file_s_value_that_is_not_accepted_is_named_by_file_and_key(
     values: Mapping[str, object], words: str
 ) -> None:
     with pytest.raises(SettingError, match=f"envs.toml: environments.staging-eu{words}"):
-        resolve(EU, {}, file=from_file(**values))
+        resolve(from_file(**values), {})
 
 
 def test_a_token_in_either_form_hides_one_from_a_lower_source(tmp_path: Path) -> None:
@@ -764,13 +763,13 @@ def test_a_token_in_either_form_hides_one_from_a_lower_source(tmp_path: Path) ->
     file = from_file(auth_token_file=str(tmp_path / "token"), control_base_url="http://host")
     variable = {"OA_STAGING_EU_CONTROL_AUTH_TOKEN": "variable"}
 
-    assert resolve(EU, {}, file=file).token == TokenFile(tmp_path / "token")
-    assert resolve(EU, variable, file=file).token == FixedToken("variable")
-    assert resolve(EU, variable, {"auth_token": "flag"}, file=file).token == FixedToken("flag")
+    assert resolve(file, {}).token == TokenFile(tmp_path / "token")
+    assert resolve(file, variable).token == FixedToken("variable")
+    assert resolve(file, variable, {"auth_token": "flag"}).token == FixedToken("flag")
 
     by_path = {"OA_STAGING_EU_CONTROL_AUTH_TOKEN_FILE": str(tmp_path / "token")}
     file = from_file(control_base_url="http://host", auth_token="token")  # noqa: S106 - not one
-    assert resolve(EU, by_path, file=file).token == TokenFile(tmp_path / "token")
+    assert resolve(file, by_path).token == TokenFile(tmp_path / "token")
 
 
 def test_variables_that_no_setting_has_are_named_with_the_nearest_one_and_not_their_values() -> (

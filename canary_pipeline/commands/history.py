@@ -32,7 +32,14 @@ SHORT_COMMIT = 9
 _STYLES = {"allow": "green", "block": "bold red"}
 
 
-def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) -> None:
+def tell(
+    root: str | None,
+    limit: int,
+    picture: str | None,
+    *,
+    as_json: bool,
+    environment: str | None = None,
+) -> None:
     """Print the newest rollouts, and draw them if asked to.
 
     Args:
@@ -41,15 +48,18 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         limit: The most rollouts to tell of.
         picture: The file to draw them to.
         as_json: Whether the output is for tools.
+        environment: The name of the environment whose rollouts count; None for all.
 
     Raises:
         BadInputError: When the root cannot be listed, or the picture not be drawn there.
     """
     _check_picture(picture)
-    found = _below(root, lambda folder: past_rollouts(folder, limit + 1))
+    names = None if environment is None else {environment}
+    found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names))
     shown = found[:limit]
     if not found:
-        message = f"no rollouts in {one_line(root or str(OUTPUT_ROOT))}"
+        of = f" of {environment}" if environment else ""
+        message = f"no rollouts{of} in {one_line(root or str(OUTPUT_ROOT))}"
         print(message, file=sys.stderr if as_json else sys.stdout)
         return
     if as_json:

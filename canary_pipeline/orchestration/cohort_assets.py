@@ -64,6 +64,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         ins={"gate_results": dg.AssetIn(rollout.asset_key("gate_results"), dagster_type=Nothing)},
         outs=outs,
         check_specs=[check],
+        partitions_def=rollout.partitions,
     )
     def cohorts_graph(gate_results):  # type: ignore[no-untyped-def] # called with graph handles
         previous = gate_results

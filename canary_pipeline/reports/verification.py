@@ -35,6 +35,7 @@ class Demands:
         cohorts: Percents that the rollout must have gone through.
         soak_seconds: How long each of its cohorts must at least have soaked.
         demo: Whether it is a demo that is asked for.
+        environment: What must have been rolled out to.
     """
 
     commit: str | None = None
@@ -43,6 +44,11 @@ class Demands:
     cohorts: tuple[int, ...] = ()
     soak_seconds: int = 0
     demo: bool = False
+    environment: str | None = None
+
+    def ask_for(self, environment: str) -> bool:
+        """Whether a rollout to this environment is asked for; a demo only by its own flag."""
+        return (environment == DEMO) == self.demo and self.environment in (None, environment)
 
 
 @dataclass(frozen=True)
@@ -138,8 +144,8 @@ def _not_derived(evidence: Evidence, files: dict[str, str], data: bytes) -> dict
     """What does not follow from the folder although every file is the one that was named."""
     try:
         should_be = derived(evidence, evidence.verified_record(), files)
-    except NotARolloutError as error:
-        return {layout.HEADER: f"cannot be read: {error}"}
+    except Exception as error:  # noqa: BLE001 - whatever its files hold, an answer is given
+        return {layout.DECISION: f"cannot be derived ({type(error).__name__})"}
     if should_be.summary != evidence.read_bytes(layout.SUMMARY):
         return {layout.SUMMARY: "is not what follows from the folder"}
     if should_be.statement != data:
@@ -173,8 +179,8 @@ def _unmet(statement: Statement, demands: Demands, now: datetime) -> list[str]:
     said = statement.details
     found = [_commit(statement, demands), _age(said, demands, now)]
     found += [_cohorts(statement, demands), _soak(said, demands)]
-    if (said.environment == DEMO) != demands.demo:
-        found.append(f"it is a rollout of {said.environment}, and --demo is what asks for a demo")
+    if not demands.ask_for(said.environment):
+        found.append(f"it is a rollout of {said.environment}, which was not asked for")
     return [reason for reason in found if reason is not None]
 
 
@@ -225,6 +231,7 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
         OSError: When the root cannot be listed.
     """
     dated: list[tuple[datetime, str, Evidence]] = []
+    environments = set()
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         evidence = Evidence(folder)
         try:
@@ -233,9 +240,13 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
             if any(evidence.exists(name) for name in layout.OF_A_ROLLOUT):
                 return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
             continue
-        is_asked_for = (record.header.environment == DEMO) == demands.demo
-        if is_asked_for and demands.commit in (None, *commits_seen(record)):
-            dated.append((_touched_at(record.header), folder.name, evidence))
+        header = record.header
+        if demands.ask_for(header.environment) and demands.commit in (None, *commits_seen(record)):
+            environments.add(header.environment)
+            dated.append((_touched_at(header), folder.name, evidence))
+    if len(environments) > 1:
+        several = " and ".join(sorted(environments))
+        return Verification(root, (f"there are rollouts of {several}; --environment says which",))
     if not dated:
         which = f"commit {demands.commit}" if demands.commit else "any kind"
         return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
