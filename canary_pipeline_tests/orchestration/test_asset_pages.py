@@ -52,7 +52,7 @@ def test_a_picture_that_cannot_be_drawn_changes_no_decision(
     def fail(*_: object) -> bytes:
         raise RuntimeError("no pencil")
 
-    monkeypatch.setattr("canary_pipeline.orchestration.summary_assets.draw_timeline", fail)
+    monkeypatch.setattr("canary_pipeline.reports.timeline.timeline", fail)
 
     assert in_process.job({"cohorts": [5]})
 
