@@ -115,6 +115,26 @@ def test_snapshots_are_a_table_of_what_changed(in_process: InProcess) -> None:
     assert files == [f"runtime_metrics_{moment}.json" for moment in moments]
 
 
+def test_limited_numbers_can_be_followed_and_their_soaks_are_a_picture(
+    in_process: InProcess, staging: FakeStaging
+) -> None:
+    staging.snapshots["/metrics"] = answer(200, {"lag": 7, "failed_total": 3})
+    watched = {
+        "OA_STAGING_CANARY_WATCH_SECONDS": "1",
+        "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "1",
+        "OA_STAGING_CANARY_LIMITS": "lag<=9, +failed_total<=0",
+    }
+
+    assert in_process.job({"cohorts": [5, 10]}, **watched)
+
+    found = metadata("runtime_metrics")
+    assert {name: found[name] for name in found if "/" in name} == {
+        "level/lag/5": 7.0, "growth/failed_total/5": 0.0,
+        "level/lag/10": 7.0, "growth/failed_total/10": 0.0,
+    }  # fmt: skip
+    assert picture(found["soaks"]).startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_past_rollouts_are_a_table_and_a_picture(commands: Commands) -> None:
     assert commands.rollout("--cohorts", "5").code == 0

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,22 @@ from matplotlib.text import Text
 from PIL import Image
 
 from canary_pipeline.model import rows as model
+from canary_pipeline.model.limits import parse_limits
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.model.record import Attempt, Header, Record
 from canary_pipeline.reports.history import PastRollout
+from canary_pipeline.reports.soak_picture import soak_figure, soak_picture
 from canary_pipeline.reports.timeline import HIGHEST_INCHES, timeline, timeline_figure
 from canary_pipeline.reports.trend import trend, trend_figure
+from canary_pipeline_tests.model.soak_by_hand import (
+    FAILED,
+    LIMITS,
+    LOST,
+    WATCH,
+    WITHOUT_LIMITS,
+    look,
+)
 
 DAY = 86400.0
 Bars = dict[str, list[tuple[str, float, float]]]
@@ -142,6 +153,34 @@ def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() 
     (soak, failed), _, rolled_back = bars(figure.axes[1]).values()
     assert (soak, failed[:2]) == (("soak", 1.05, 1.83), ("failed", 2.88))
     assert rolled_back == [("rolled back", 3.88, 1)]  # by hand, a week later
+
+
+def test_a_soak_ends_at_its_verdict_and_its_bad_looks_are_ticks() -> None:
+    values = {"reason": "limit_exceeded", "duration_seconds": 300, "soaked_seconds": 240.0}
+    failed = cohort(5, 60, 900, status="failed", **values)
+    looks = {5: [120.0, 240.0, 9999.0], 100: [5.0]}
+
+    figure = timeline_figure(record([*GATES, failed], attempt(0, 400)), at(400), looks)
+
+    assert bars(figure.axes[1])["cohort 5 %"] == [
+        ("(apply and) probe", 1.0, 1.0), ("soak", 2.0, 4.0), ("bad look", 4.0, 0.03),
+        ("bad look", 6.0, 0.03), ("failed", 6.0, 0.03),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [LIMITS, f"+{FAILED}<=9, other<=1"])
+def test_soaks_are_drawn_with_their_limits(limits: str) -> None:
+    watch = replace(WATCH, limits=parse_limits(limits))
+    seen = [look(1, 0, {FAILED: 5}), look(2, 15, {FAILED: 7}), look(3, 30, **LOST)]
+
+    figure = soak_figure([(5, watch, seen), (100, watch, seen[:1])], watch.limits)
+
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(map(str, watch.limits))
+    first = figure.axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in first[:2]] == [[0, 2], [0]]
+    assert list(first[2].get_ydata()) == [watch.limits[0].number] * 2
+    assert image(soak_picture([(5, watch, seen)]) or b"").size[0] == 1100
+    assert soak_picture([(5, WITHOUT_LIMITS, seen)]) is None
 
 
 @pytest.mark.parametrize(
