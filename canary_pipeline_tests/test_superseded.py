@@ -114,9 +114,7 @@ def test_what_an_older_one_owes_is_rolled_back_without_being_asked_twice(
     assert Journal("staging").read().owed is None
 
 
-def test_a_rollback_by_hand_after_allow_is_reported_anew(
-    new: Evidence, at_hand: AtHand
-) -> None:
+def test_a_rollback_by_hand_after_allow_is_reported_anew(new: Evidence, at_hand: AtHand) -> None:
     use_home()
     with dg.DagsterInstance.get() as instance:
         tell_decision(instance, STAGING, new, decide(new.verified_record()))

@@ -1,4 +1,4 @@
-"""What a Dagster run says of itself, when nobody works on it any more, and what others make of it."""
+"""What a run says of itself, when nobody works on it any more, and what automation makes of it."""
 
 import os
 import signal
@@ -13,6 +13,7 @@ import pytest
 from dagster._core.test_utils import create_run_for_test
 
 from canary_pipeline.environments import STAGING
+from canary_pipeline.model.decision import decide
 from canary_pipeline.orchestration.dead_runs import WORKER_TAG, fail_dead_runs, note_worker
 from canary_pipeline.orchestration.pages import promotion_key, report_decision, report_promotion
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
@@ -24,7 +25,6 @@ from canary_pipeline.orchestration.runs import (
     refuse_retry,
     unsay_inherited,
 )
-from canary_pipeline.model.decision import decide
 from canary_pipeline.outside.claim import CLAIM_FOLDER_VARIABLE
 from canary_pipeline_tests.fake_staging import answer
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
@@ -75,7 +75,11 @@ def test_a_run_unsays_what_it_has_inherited_and_what_somebody_has_written(
     unsay_inherited(instance, child)
 
     tags = again(instance, child).tags
-    assert (tags[DECISION_TAG], tags[ROLLOUT_TAG], tags["dagster/schedule_name"]) == ("none", "", "")
+    assert (tags[DECISION_TAG], tags[ROLLOUT_TAG], tags["dagster/schedule_name"]) == (
+        "none",
+        "",
+        "",
+    )
     assert tags[LAUNCHED_BY_TAG].startswith("re-execution, ")
 
 
@@ -213,7 +217,7 @@ def test_automation_hangs_on_to_an_allow_and_to_nothing_else(at_hand: AtHand) ->
 
     @dg.asset_sensor(asset_key=promotion_key(STAGING), job_name="deploy")
     def on_promotion(_: dg.SensorEvaluationContext, event: dg.EventLogEntry) -> dg.RunRequest:
-        return dg.RunRequest(run_key=event.storage_id)
+        return dg.RunRequest(run_key=str(event.timestamp))
 
     ours = rollout_definitions(STAGING, {})
     deploy = dg.define_asset_job("deploy", [production])
