@@ -36,7 +36,7 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
     """Give a command the flags of these settings; all settings by default."""
 
     def decorate(command: _Command) -> _Command:
-        for setting in reversed(settings_table(STAGING).values()):
+        for setting in reversed(list(settings_table(STAGING).values())):
             if setting.flag is None or (names and setting.name not in names):
                 continue
             variable = f"  [{setting.variable}]" if setting.variable else ""
