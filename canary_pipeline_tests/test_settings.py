@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.environment import Environment, FromFile
-from canary_pipeline.model.plan import Changes
+from canary_pipeline.model.plan import Plan
 from canary_pipeline.outside.token import FixedToken, TokenFile
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
 from canary_pipeline.settings import SettingError, settings_table
@@ -88,7 +88,7 @@ def given_by(source: str, name: str, text: str) -> tuple[dict[str, str], dict[st
 
 def resolved(settings: Settings, name: str) -> Any:
     """A setting's value, wherever it is kept."""
-    holders = (settings.plan, settings.plan.endpoints, settings.values)
+    holders = (settings.endpoints, settings.values, settings.plan)
     return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
 
 
@@ -516,7 +516,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert plan.soak_seconds == 900
     assert not plan.skip_gates
     assert plan.missing_for_probe == ("control_base_url", "auth_token")
-    assert plan.repo_root == Path.cwd()
+    assert plan.repo_root == str(Path.cwd())
     assert plan.gate_timeout_seconds == 3600
     assert plan.http_timeout_seconds == 30
     assert declared(STAGING, {}).cohorts == plan.cohorts
@@ -562,6 +562,11 @@ def test_any_launch_config_is_a_plan_or_one_clear_line(cohorts: list[int], soak:
 APPLYING = {**LIVE, "OA_STAGING_CANARY_APPLY_COMMAND": "apply"}
 
 
+def changes(plan: Plan) -> tuple[str | None, str | None, str | None, int | None]:
+    """How a rollout makes its cohorts live."""
+    return (plan.apply_command, plan.rollback_command, plan.on_block, plan.verify_timeout_seconds)
+
+
 def test_without_an_apply_command_nothing_is_changed() -> None:
     others = {
         "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
@@ -569,29 +574,30 @@ def test_without_an_apply_command_nothing_is_changed() -> None:
         "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
     }
 
-    assert resolve(STAGING, {**LIVE, **others}).plan.changes is None
+    assert not resolve(STAGING, {**LIVE, **others}).plan.changes_staging
     assert declared(STAGING, {**LIVE, **others}).apply_command is None
 
 
 def test_the_apply_command_rolls_back_too_unless_another_does() -> None:
     assert declared(STAGING, APPLYING).apply_command == "apply"
-    assert resolve(STAGING, APPLYING).plan.changes == Changes("apply", "apply", "rollback", 300)
-    assert resolve(STAGING, LIVE, {"apply_command": "apply"}).plan.changes == Changes(
-        "apply", "apply", "rollback", 300
-    )
+    for settings in (
+        resolve(STAGING, APPLYING),
+        resolve(STAGING, LIVE, {"apply_command": "apply"}),
+    ):
+        assert changes(settings.plan) == ("apply", "apply", "rollback", 300)
     more = {
         "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
         "OA_STAGING_CANARY_ON_BLOCK": "hold",
         "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
     }
-    changes = resolve(STAGING, {**APPLYING, **more}).plan.changes
-    assert changes == Changes("apply", "back", "hold", 5)
+    plan = resolve(STAGING, {**APPLYING, **more}).plan
+    assert changes(plan) == ("apply", "back", "hold", 5)
 
 
 def test_a_dry_run_changes_nothing() -> None:
     launch = LaunchConfig(skip_gates=True)
 
-    assert resolve(STAGING, APPLYING, launch=launch).plan.changes is None
+    assert not resolve(STAGING, APPLYING, launch=launch).plan.changes_staging
 
 
 def test_what_cannot_be_verified_is_not_applied() -> None:
@@ -674,7 +680,7 @@ def test_only_what_shapes_the_definitions_keeps_them_from_loading() -> None:
 def test_restoring_staging_looks_at_no_setting_that_it_has_no_use_for() -> None:
     gone = {"OA_STAGING_CANARY_SIGNING_KEY": "/gone", "OA_STAGING_CANARY_CRON": "never"}
 
-    assert resolve(STAGING, {**APPLYING, **gone}, names=RESTORING).plan.changes
+    assert resolve(STAGING, {**APPLYING, **gone}, names=RESTORING).plan.changes_staging
     with pytest.raises(SettingError, match="SIGNING_KEY is '/gone'"):
         resolve(STAGING, {**APPLYING, **gone})
 

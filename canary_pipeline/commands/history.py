@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,10 +15,13 @@ from rich.text import Text
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import duration, one_line
-from canary_pipeline.reports.history import PastRollout, past_rollouts
+from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
+from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
 
 OUTPUT_ROOT = Path(STAGING.output_root)
+
+T = TypeVar("T")
 
 COLUMNS = (
     "started (UTC)", "decision", "verifies", "age", "commit", "duration", "reached",
@@ -51,7 +54,8 @@ def tell(
         BadInputError: When the root cannot be listed, or the picture not be drawn there.
     """
     _check_picture(picture)
-    found = _read(root, limit + 1, environment)
+    names = None if environment is None else {environment}
+    found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names))
     shown = found[:limit]
     if not found:
         of = f" of {environment}" if environment else ""
@@ -68,12 +72,25 @@ def tell(
         _draw(shown, Path(picture))
 
 
-def _read(root: str | None, limit: int, environment: str | None) -> list[PastRollout]:
+def propose(root: str | None, limit: int) -> None:
+    """Print the limits that past soaks suggest.
+
+    Args:
+        root: As for `tell`.
+        limit: The most rollouts to read, the newest ones.
+
+    Raises:
+        BadInputError: When the root cannot be listed.
+    """
+    lines = proposal_lines(past_soaks(_below(root, newest_first)[:limit]))
+    print("\n".join(map(one_line, lines)) or "no passed soak that was looked at")
+
+
+def _below(root: str | None, read: Callable[[Path], list[T]]) -> list[T]:
     if root == "":
         raise _bad_input("ROOT is empty: accepted is a folder")
     try:
-        names = None if environment is None else {environment}
-        return past_rollouts(OUTPUT_ROOT if root is None else Path(root), limit, names)
+        return read(OUTPUT_ROOT if root is None else Path(root))
     except OSError as error:
         if root is None and isinstance(error, FileNotFoundError):
             return []

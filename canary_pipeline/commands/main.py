@@ -130,11 +130,14 @@ def resume(
 @main.command()
 @click.argument("rollout", metavar="FOLDER|RUN_ID")
 @click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
+@click.option("--superseded", is_flag=True, help="Although a newer rollout has begun.")
 @_environment_flag
 @settings_flags(*SECRETS, *MENDABLE)
 def rollback(
     rollout: str,
-    may_raise: bool,  # noqa: FBT001 - click's
+    *,
+    may_raise: bool,
+    superseded: bool,
     environment: str | None,
     **flags: str | None,
 ) -> None:
@@ -148,7 +151,8 @@ def rollback(
         there = _environment_of(environment, evidence)
         settings = resolve(there, os.environ, flags, names=RESTORING)
         _adopt(flags, there)
-        sys.exit(take_back(evidence, settings, there, may_raise=may_raise))
+        code = take_back(evidence, settings, there, may_raise=may_raise, superseded=superseded)
+        sys.exit(code)
 
 
 @main.command()
@@ -239,14 +243,11 @@ def _demonstration() -> ModuleType:
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
 )
 @click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
 @_environment_flag
 def history(
-    root: str | None,
-    limit: int,
-    picture: str | None,
-    as_json: bool,  # noqa: FBT001 - click's
-    environment: str | None,
+    root: str | None, limit: int, picture: str | None, environment: str | None, **wanted: bool
 ) -> None:
     """Tell of past rollouts, newest first.
 
@@ -256,7 +257,12 @@ def history(
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
         name = environment and chosen(environment, os.environ, "--environment").name
-        listing.tell(root, limit, picture, as_json=as_json, environment=name)
+        if not wanted["limits"]:
+            listing.tell(root, limit, picture, as_json=wanted["json"], environment=name)
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            listing.propose(root, limit)
 
 
 @main.command()
@@ -303,6 +309,23 @@ def sign(folder: Path, key: Path | None) -> None:
         from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
 
         sys.exit(sign_decision(folder, key))
+
+
+@main.command()
+@click.argument("root", required=False)
+@click.option("--keep", default="90d", show_default=True, help="Younger ones stay: 90d, 12h.")
+@click.option("--keep-last", default=50, show_default=True, type=click.IntRange(min=0))
+@click.option("--dry-run", is_flag=True, help="Only say which would go.")
+def prune(root: str | None, keep: str, keep_last: int, *, dry_run: bool) -> None:
+    """Delete the folders of old rollouts.
+
+    Never of one that is under way or owes a rollback, nor of the newest of a commit. ROOT is the
+    folder that holds their folders, by default output/canary/spacetime.
+    """
+    with answers():
+        from canary_pipeline.commands import prune as pruning  # noqa: PLC0415 - keeps --help fast
+
+        pruning.prune(Path(root or STAGING.output_root), keep, keep_last, dry_run=dry_run)
 
 
 def _adopt(flags: Mapping[str, str | None], there: Environment) -> None:

@@ -14,14 +14,15 @@ from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
+from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.reports.summary import remarks
 from canary_pipeline.rollout.attempts import recorded_plan
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
 
@@ -87,6 +88,7 @@ def roll_out(
         evidence = opened(settings, environment, SystemClock())
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
+    tell_people(settings, environment)
     if as_json:
         print(evidence.read_text(DECISION) or "", end="")
     elif demonstration:
@@ -122,19 +124,11 @@ def go_on(
     engine.prepare()
     with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
         if not superseded:
-            _refuse_superseded(evidence, environment)
+            refuse_superseded(evidence, environment.name)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        return _followed(evidence, settings, environment, engine, signals)
-
-
-def _refuse_superseded(evidence: Evidence, environment: Environment) -> None:
-    newer = Journal(environment.name).newer_than(evidence.folder)
-    if newer is not None:
-        message = (
-            f"{newer} is newer, and speaks for {environment.name}; --superseded goes on with "
-            f"{evidence.folder.name} all the same, and withdraws what that one has decided"
-        )
-        raise BadInputError(message)
+        code = _followed(evidence, settings, environment, engine, signals)
+    tell_people(settings, environment)
+    return code
 
 
 def _followed(
@@ -193,6 +187,19 @@ def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) 
         print(remark.replace("**", ""))
     print(f"Decision: {decision.word}", flush=True)
     return exit_of(decision, stopped=stopped, green=green)
+
+
+def tell_people(settings: Settings, environment: Environment) -> None:
+    """Tell the receiver what there is to tell; what does not arrive changes no decision."""
+    url = settings.values.notify_url
+    if url is None:
+        return
+    try:
+        _, problems = deliver(environment.name, url.get_secret_value(), settings.values.ui_url)
+    except (OSError, ValueError) as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"warning: a notice waits in the outbox: {problem}", file=sys.stderr)
 
 
 def find_rollout(name: str) -> Evidence:

@@ -4,9 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from canary_pipeline.commands.dagster_home import end_dead_runs
 from canary_pipeline.commands.exits import Exit
 from canary_pipeline.commands.run import apart_from_json
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.planning import Settings, resolve
@@ -19,6 +21,7 @@ from canary_pipeline.rollout.live.routing import look
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import PROBING
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
 
 
 def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
@@ -79,40 +82,50 @@ def tell(
 def _tell(
     evidence: Evidence | None, settings: Settings | SettingError, environment: Environment
 ) -> Exit:
+    end_dead_runs(environment)
     holder = current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
-    print(f"live: {_live(settings)}")
-    _tell_rollout(evidence)
+    live = _live(settings)
+    print(f"live: {live}")
+    _tell_rollout(evidence, holder or {})
     left = left_live(environment)
     if left is None:
         return Exit.ALLOW
-    print(f"ATTENTION: {left}; to restore it:\n{left.commands}")
+    since = ""
+    if isinstance(live, LiveRouting) and live.user_percent != left.percent:
+        since = f"; somebody has set {live.user_percent} % since"
+    print(f"ATTENTION: {left}{since}; to restore what was:\n{left.commands}")
     return Exit.BLOCK
 
 
-def _live(settings: Settings | SettingError) -> str:
+def _live(settings: Settings | SettingError) -> LiveRouting | str:
     if isinstance(settings, SettingError):
         return f"unknown ({settings})"
     plan, redactor = settings.plan, settings.redactor
     if not plan.probes_are_live:
         return f"unknown ({', '.join(plan.missing_for_probe)} not configured)"
     found = look(Context(plan, Evidence(Path.cwd(), redactor), settings.control, 1, ""))
-    return f"unknown ({redactor.text(found)})" if isinstance(found, str) else str(found)
+    return f"unknown ({redactor.text(found)})" if isinstance(found, str) else found
 
 
 def _newest(environment: Environment) -> Evidence | None:
+    newest = Journal(environment.name).read().newest
+    if newest is not None and newest.is_dir():
+        return Evidence(newest)
     root = Path(environment.output_root)
     found = newest_first(root, {environment.name}) if root.is_dir() else []
     return found[0] if found else None
 
 
-def _tell_rollout(evidence: Evidence | None) -> None:
+def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> None:
     if evidence is None:
         print("rollout: none yet")
         return
     print(f"rollout: {one_line(str(evidence.folder))}")
-    for step in steps(evidence.record(), list(evidence.all_in_flight()), datetime.now(UTC)):
+    record = evidence.record()
+    dead = not holder or holder.get("run", "") not in ("", *record.header.run_ids)
+    for step in steps(record, list(evidence.all_in_flight()), datetime.now(UTC), dead=dead):
         detail = f", {one_line(step.detail)}" if step.detail else ""
         print(f"  {step.step}: {step.status}{detail}")
     found = check(evidence)

@@ -4,7 +4,6 @@ Around the steps the environment is claimed, and the rollout is concluded if its
 crashes, so that there is a written decision whatever happens to a step, or to Dagster's storage.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,6 +12,7 @@ import dagster as dg
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.command import Command, commanded
+from canary_pipeline.orchestration.dead_runs import fail_dead_runs, note_worker
 from canary_pipeline.orchestration.engine import (
     ExecutionPlan,
     PlanOrchestrationContext,
@@ -21,7 +21,7 @@ from canary_pipeline.orchestration.engine import (
 )
 from canary_pipeline.orchestration.history_asset import history_name
 from canary_pipeline.orchestration.rollout import Rollout, op_name
-from canary_pipeline.orchestration.runs import by_whom, claim_tags, is_over
+from canary_pipeline.orchestration.runs import by_whom, is_over, refuse_retry, unsay_inherited
 from canary_pipeline.orchestration.work import Work, working
 from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
@@ -66,11 +66,14 @@ class RolloutExecutor(dg.Executor):
             yield from run_in_threads(plan_context, 1, lambda: False, Signals())
             return
         run, instance = plan_context.dagster_run, plan_context.instance
+        unsay_inherited(instance, run)
+        note_worker(instance, run)
+        refuse_retry(run)
         command = commanded() or Command()
-        holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
+        holder = {"run": run.run_id, "since": rfc3339(SystemClock().now())}
         rollout = self._rollout.of(run)
         with Claim(rollout.environment.name, holder), command.signals as signals:
-            claim_tags(instance, run)
+            fail_dead_runs(instance, rollout.environment)
             with working(rollout, run, signals.stop, plan_context.log.info) as work:
                 yield from self._steps(plan_context, work, signals)
 
@@ -95,6 +98,8 @@ class RolloutExecutor(dg.Executor):
             raise dg.DagsterExecutionInterruptedError(work.stop.why)
         if not failed and (decision is None or not decision.allowed):
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
+        if not failed:
+            work.promote(instance)
 
 
 def _conclude(

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from canary_pipeline.model.decision import Reason
+from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.notice import Notice, send
 from canary_pipeline.rollout.live.leftover import HELD_ON_PURPOSE, LeftLive, left_live
@@ -34,6 +35,8 @@ def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefini
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        for environment in rollout.environment.rolled_out_to:
+            fail_dead_runs(context.instance, environment)
         found = [each for each in map(left_live, rollout.environment.rolled_out_to) if each]
         wrong = [each for each in found if each.how != HELD_ON_PURPOSE]
         known = [each for each in wrong if each.folder.name in (context.cursor or "").splitlines()]

@@ -18,7 +18,11 @@ from canary_pipeline.orchestration.resource import rollout_resource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.orchestration.schedule import rollout_schedules
-from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
+from canary_pipeline.orchestration.summary_assets import (
+    opening_asset,
+    promotion_asset,
+    summary_asset,
+)
 from canary_pipeline.settings import SettingValues
 from canary_pipeline.sources import DECLARED, declared, read_values
 
@@ -59,6 +63,7 @@ def definitions_of(
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
+            promotion_asset(rollout),
             history_asset(rollout),
         ],
         jobs=[job],
@@ -75,14 +80,15 @@ def definitions_of(
 
 def _of_run(rollout: Rollout) -> dict[str, Any]:
     """How a run is tagged with its environment: while it waits in the queue, too."""
+    once = {"dagster/max_retries": "0"}  # an outcome is no crash, which an instance may retry
     if rollout.partitions is None:
-        return {"tags": {ENVIRONMENT_TAG: rollout.environment.name}}
+        return {"tags": {ENVIRONMENT_TAG: rollout.environment.name, **once}}
     tagged = dg.PartitionedConfig(
         rollout.partitions,
         run_config_for_partition_key_fn=lambda _: {},
         tags_for_partition_key_fn=lambda name: {ENVIRONMENT_TAG: name},
     )
-    return {"config": tagged}
+    return {"config": tagged, "tags": once}
 
 
 def declared_rollout(

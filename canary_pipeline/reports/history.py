@@ -13,13 +13,14 @@ from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
-Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
+Outcome = AttemptOutcome | Literal["under way", "killed", "not begun"]
 
 MOST_REASONS = 2
 """How many reasons `what_blocked` tells before it only counts them."""
@@ -209,7 +210,16 @@ def read_rollout(evidence: Evidence) -> PastRollout:
 def _outcome(header: Header) -> Outcome:
     if not header.attempts:
         return "not begun"
-    return header.attempts[-1].outcome or "under way or killed"
+    last = header.attempts[-1]
+    return last.outcome or ("under way" if _holds(header.environment, last.run_id) else "killed")
+
+
+def _holds(environment: str, run_id: str) -> bool:
+    try:
+        holder = current_holder(environment)
+    except ClaimUnusableError:
+        return False
+    return holder is not None and holder.get("run", run_id) == run_id
 
 
 def _believed(
@@ -220,7 +230,7 @@ def _believed(
     if found.answer != "none" and found.statement is not None:
         return found.answer, [why.text for why in found.statement.details.reasons], True
     if record.header.decided_at is not None or evidence.exists(DECISION):
-        under_way = outcome == "under way or killed" and not evidence.exists(DECISION)
+        under_way = outcome == "under way" and not evidence.exists(DECISION)
         return None, _no_decision(found.reasons), None if under_way else False
     return *_believed_of_an_older_version(evidence, record, written, outcome), None
 

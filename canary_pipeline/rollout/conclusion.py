@@ -6,6 +6,7 @@ from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
@@ -41,6 +42,7 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         decision = rewrite_decision(context)
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
+    announce(evidence, decision.word, decision)
     return decision
 
 
