@@ -262,7 +262,7 @@ def history(
         elif picture is not None or wanted["json"]:
             raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
         else:
-            listing.propose(root, limit)
+            listing.propose(root, limit, name)
 
 
 @main.command()
@@ -281,6 +281,7 @@ def history(
     help="How long each must have soaked.",
 )
 @click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--environment", metavar="NAME", help="The environment that it must be of.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
     """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.

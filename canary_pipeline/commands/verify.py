@@ -35,6 +35,7 @@ def demands_of(
     cohorts: str | None,
     soak_seconds: int,
     demo: bool,
+    environment: str | None = None,
 ) -> Demands:
     """What the flags ask for.
 
@@ -53,6 +54,7 @@ def demands_of(
         cohorts=_cohorts(cohorts) if cohorts is not None else (),
         soak_seconds=soak_seconds,
         demo=demo,
+        environment=environment,
     )
 
 

@@ -35,6 +35,7 @@ class Demands:
         cohorts: Percents that the rollout must have gone through.
         soak_seconds: How long each of its cohorts must at least have soaked.
         demo: Whether it is a demo that is asked for.
+        environment: The name of the environment that it must be of; None for any but a demo.
     """
 
     commit: str | None = None
@@ -43,6 +44,7 @@ class Demands:
     cohorts: tuple[int, ...] = ()
     soak_seconds: int = 0
     demo: bool = False
+    environment: str | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,8 @@ def _unmet(statement: Statement, demands: Demands, now: datetime) -> list[str]:
     said = statement.details
     found = [_commit(statement, demands), _age(said, demands, now)]
     found += [_cohorts(statement, demands), _soak(said, demands)]
+    if demands.environment not in (None, said.environment):
+        found.append(f"it is a rollout of {said.environment}, not of {demands.environment}")
     if (said.environment == DEMO) != demands.demo:
         found.append(f"it is a rollout of {said.environment}, and --demo is what asks for a demo")
     return [reason for reason in found if reason is not None]
@@ -218,6 +222,7 @@ def _soak(said: Details, demands: Demands) -> str | None:
 def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
     """Whether the newest decision below a root can be relied on; of its commit, if one is asked.
 
+    Below a root that holds rollouts of several environments, one of them has to be asked for.
     Newest is what was worked on last. A rollout counts for every commit that it has seen, so that
     none can hide a later block behind an older `allow`.
 
@@ -225,6 +230,7 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
         OSError: When the root cannot be listed.
     """
     dated: list[tuple[datetime, str, Evidence]] = []
+    names: set[str] = set()
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         evidence = Evidence(folder)
         try:
@@ -233,12 +239,18 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
             if any(evidence.exists(name) for name in layout.OF_A_ROLLOUT):
                 return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
             continue
-        is_asked_for = (record.header.environment == DEMO) == demands.demo
+        name = record.header.environment
+        is_asked_for = (name == DEMO) == demands.demo and demands.environment in (None, name)
         if is_asked_for and demands.commit in (None, *commits_seen(record)):
+            names.add(name)
             dated.append((_touched_at(record.header), folder.name, evidence))
     if not dated:
         which = f"commit {demands.commit}" if demands.commit else "any kind"
         return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
+    if len(names) > 1:
+        return Verification(
+            root, (f"rollouts of {', '.join(sorted(names))}: of which is not said",)
+        )
     return verify(max(dated)[2], demands, now)
 
 
