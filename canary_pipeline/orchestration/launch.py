@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import dagster as dg
 
@@ -13,9 +14,8 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.orchestration.command import Command, commanding
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.rollout_definitions import definitions_of
+from canary_pipeline.orchestration.rollout_definitions import rollout_job
 from canary_pipeline.orchestration.runs import ROLLOUT_TAG, worked_on
-from canary_pipeline.sources import declared
 from canary_pipeline.store.folder import Evidence
 
 
@@ -46,8 +46,9 @@ def execute(
     return result.success
 
 
+@cache
 def job_of(environment: str, plan: str, parallel_gates: int) -> dg.JobDefinition:
-    """The job of a rollout that is planned already.
+    """The job of a rollout that is planned already; Dagster asks for it more than once.
 
     Args:
         environment: The name of what is rolled out to.
@@ -63,8 +64,7 @@ def job_of(environment: str, plan: str, parallel_gates: int) -> dg.JobDefinition
         planned.changes_staging,
         planned.gate_groups,
     )
-    values = declared(found, os.environ)
-    return definitions_of(rollout, values).resolve_job_def(found.job_name)
+    return rollout_job(rollout)
 
 
 def _run_config(plan: Plan) -> dict[str, object]:

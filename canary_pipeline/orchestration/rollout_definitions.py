@@ -37,6 +37,26 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
 
 def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
     """The same, of a rollout whose shape is known."""
+    return dg.Definitions.merge(
+        _executable(rollout),
+        dg.Definitions(
+            assets=[history_asset(rollout)],
+            schedules=[rollout_schedule(rollout, values)],
+            sensors=[
+                decision_sensor(rollout, values),
+                left_live_sensor(rollout, values),
+                history_sensor(rollout),
+            ],
+        ),
+    )
+
+
+def rollout_job(rollout: Rollout) -> dg.JobDefinition:
+    """The job alone, for a command that executes it: it needs nothing that launches or watches."""
+    return _executable(rollout).resolve_job_def(rollout.environment.job_name)
+
+
+def _executable(rollout: Rollout) -> dg.Definitions:
     # A job's owners are beta in Dagster; a warning at each load helps nobody.
     warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
     environment = rollout.environment
@@ -55,15 +75,8 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
-            history_asset(rollout),
         ],
         jobs=[job],
-        schedules=[rollout_schedule(rollout, values)],
-        sensors=[
-            decision_sensor(rollout, values),
-            left_live_sensor(rollout, values),
-            history_sensor(rollout),
-        ],
         resources={"rollout": rollout_resource(rollout)},
         executor=executor,
     )
