@@ -95,7 +95,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
 
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
-        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - a missing library
 
         evidence = entered.evidence
         picture = timeline(evidence.verified_record(), entered.clock.now())
