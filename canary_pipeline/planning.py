@@ -21,7 +21,9 @@ from canary_pipeline.outside.token import (
     TokenUnavailableError,
 )
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
-from canary_pipeline.sources import FromFile, Reading, read_values
+from canary_pipeline.sources import Reading, read_values
+
+LAUNCH_CONFIG = "launch config resources.rollout.config"
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,6 @@ def resolve(
     launch: LaunchConfig | None = None,
     *,
     declared: tuple[int, ...] | None = None,
-    file: FromFile | None = None,
     names: Collection[str] = SettingValues.model_fields,
 ) -> Settings:
     """Turn everything that was said into the settings of one rollout.
@@ -91,21 +92,20 @@ def resolve(
         flags: The flags' values by setting name.
         launch: The launch config.
         declared: The cohorts that the graph was built for; by default those that were read.
-        file: What a file says of this environment.
         names: The settings to read; all others keep their defaults.
 
     Raises:
         SettingError: When a value is not accepted, or does not go with another one.
     """
     launch = launch or LaunchConfig()
-    reading = read_values(environment, variables, flags, file, names)
+    reading = read_values(environment, variables, flags, names)
     values = reading.values
     declared = declared or values.cohorts
     check_launch(environment, launch, declared)
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
     skip_gates = launch.skip_gates or values.skip_gates
-    limits = _limits(reading, soak_of(values, launch), live=not missing)
+    limits = _limits(reading, launch, live=not missing)
     cohorts = declared if launch.cohorts is None else launch.cohorts
     soak = soak_of(values, launch)
     by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
@@ -136,6 +136,7 @@ def resolve(
         thread_id=environment.thread_id,
         cohort_key=environment.cohort_key,
         variable_stem=environment.variable_stem,
+        variables=dict(environment.command_variables),
         **({} if skip_gates else _changes(reading, token)),
     )
     endpoints = Endpoints(
@@ -149,18 +150,21 @@ def soak_of(values: SettingValues, launch: LaunchConfig) -> int:
     return values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
 
 
-def _limits(reading: Reading, soak_seconds: int, *, live: bool) -> tuple[Limit, ...]:
+def _limits(reading: Reading, launch: LaunchConfig, *, live: bool) -> tuple[Limit, ...]:
     """The limits that soaks are judged by; refused where they could not be."""
     values = reading.values
     if values.limits is None:
         return ()
-    source = reading.sources["limits"]
+    source, soak_seconds = reading.sources["limits"], soak_of(values, launch)
     if values.runtime_metrics_url is None or not live:
         accepted = "none without the runtime metrics URL, the control base URL and a token"
         raise SettingError(source, repr(values.limits), accepted)
     if soak_seconds < values.watch_seconds:
-        accepted = f"a soak of at least {values.watch_seconds} s, from look to look, with limits"
-        raise SettingError("the soak", f"{soak_seconds} s", accepted)
+        accepted = f"at least the {values.watch_seconds} s from look to look, as {source} is set"
+        given = reading.sources.get("soak_seconds", "the soak")
+        if launch.soak_seconds is not None:
+            given = f"{LAUNCH_CONFIG}.cohort_soak_seconds"
+        raise SettingError(given, f"{soak_seconds} s", accepted)
     return parse_limits(values.limits)
 
 
@@ -179,7 +183,7 @@ def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple
     Raises:
         SettingError: When it does not.
     """
-    table, config = settings_table(environment), "launch config resources.rollout.config"
+    table, config = settings_table(environment), LAUNCH_CONFIG
     if launch.soak_seconds is not None:
         table["soak_seconds"].read(f"{config}.cohort_soak_seconds", str(launch.soak_seconds))
     if launch.cohorts is None:

@@ -10,6 +10,7 @@ from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import ClaimUnusableError, EnvironmentTakenError
 from canary_pipeline.rollout.attempts import FolderTakenError, RolloutMismatchError
+from canary_pipeline.rollout.superseded import SupersededError
 from canary_pipeline.settings import SettingError
 from canary_pipeline.store.folder import NotARolloutError
 
@@ -33,6 +34,7 @@ class NoDecisionError(Exception):
 
 BAD_INPUT = (
     BadInputError, SettingError, NotARolloutError, RolloutMismatchError, FolderTakenError,
+    SupersededError,
 )  # fmt: skip
 """What nothing was written for."""
 

@@ -2,6 +2,7 @@
 
 import shlex
 import sys
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Protocol
 
@@ -13,15 +14,16 @@ from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
+from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.reports.summary import remarks
 from canary_pipeline.rollout.attempts import recorded_plan
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.journal import Journal
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 
 class Engine(Protocol):
@@ -64,7 +66,12 @@ ENGINE: Engine = Dagster()
 
 
 def roll_out(
-    settings: Settings, environment: Environment, engine: Engine, *, demonstration: bool = False
+    settings: Settings,
+    environment: Environment,
+    engine: Engine,
+    *,
+    demonstration: bool = False,
+    as_json: bool = False,
 ) -> Exit:
     """Start a new rollout and follow it to its decision.
 
@@ -73,17 +80,27 @@ def roll_out(
         environment: What is rolled out to.
         engine: What runs the steps.
         demonstration: Whether to show the whole summary, of a staging that is gone afterwards.
+        as_json: Whether to print `decision.json`, and all else to standard error.
     """
     engine.prepare()
-    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
+    claim = Claim(environment.name, {"started by": "canary-rollout"})
+    with apart_from_json(as_json), claim, Signals() as signals:
         evidence = opened(settings, environment, SystemClock())
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
-    if demonstration:
+    tell_people(settings, environment)
+    if as_json:
+        print(evidence.read_text(DECISION) or "", end="")
+    elif demonstration:
         print(f"\n{evidence.read_text(SUMMARY) or ''}", end="")
     elif code != Exit.ALLOW and not settings.plan.skip_gates:
         print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     return code
+
+
+def apart_from_json(as_json: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - it is all
+    """Print what the body tells people to standard error, where a program reads the output."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def go_on(
@@ -107,19 +124,11 @@ def go_on(
     engine.prepare()
     with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
         if not superseded:
-            _refuse_superseded(evidence, environment)
+            refuse_superseded(evidence, environment.name)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        return _followed(evidence, settings, environment, engine, signals)
-
-
-def _refuse_superseded(evidence: Evidence, environment: Environment) -> None:
-    newer = Journal(environment.name).newer_than(evidence.folder)
-    if newer is not None:
-        message = (
-            f"{newer} is newer, and speaks for {environment.name}; --superseded goes on with "
-            f"{evidence.folder.name} all the same, and withdraws what that one has decided"
-        )
-        raise BadInputError(message)
+        code = _followed(evidence, settings, environment, engine, signals)
+    tell_people(settings, environment)
+    return code
 
 
 def _followed(
@@ -178,6 +187,19 @@ def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) 
         print(remark.replace("**", ""))
     print(f"Decision: {decision.word}", flush=True)
     return exit_of(decision, stopped=stopped, green=green)
+
+
+def tell_people(settings: Settings, environment: Environment) -> None:
+    """Tell the receiver what there is to tell; what does not arrive changes no decision."""
+    url = settings.values.notify_url
+    if url is None:
+        return
+    try:
+        _, problems = deliver(environment.name, url.get_secret_value(), settings.values.ui_url)
+    except (OSError, ValueError) as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"warning: a notice waits in the outbox: {problem}", file=sys.stderr)
 
 
 def find_rollout(name: str) -> Evidence:

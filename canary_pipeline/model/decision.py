@@ -1,12 +1,15 @@
 """The go or no-go: a pure function of what the folder of a rollout holds."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from canary_pipeline.model.commit import tested
-from canary_pipeline.model.record import Record
+from canary_pipeline.model.looks import FailedReason
+from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import (
     HELD,
     MISSING_PROBE_CONFIG,
+    NOT_VERIFIED,
     SKIPPED_BY_FLAG,
     CohortRow,
     GateRow,
@@ -106,8 +109,9 @@ def _short_soak(record: Record, row: CohortRow) -> str | None:
     """How a passed cohort soaked less than was planned, in words; None where it did not."""
     planned = record.header.soak_seconds
     # Rows of a version that did not measure it say only what was planned.
-    soaked = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
-    if min(soaked, row.soak_seconds) >= planned - SOAK_TOLERANCE_SECONDS:
+    measured = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
+    soaked = min(measured, row.soak_seconds)
+    if soaked >= planned - SOAK_TOLERANCE_SECONDS:
         return None
     return f"soaked {soaked:g} s of {planned} s"
 
@@ -130,6 +134,7 @@ def decide_so_far(record: Record) -> Decision:
     """Compute the decision as it would be if the attempt under way ended now."""
     reasons = [
         *(Reason(f"{problem.file} {problem.message}", problem.file) for problem in record.problems),
+        *_withdrawn(record.header),
         *_attempt_reasons(record),
         *_commit_reasons(record),
         *_gate_reasons(record),
@@ -137,6 +142,10 @@ def decide_so_far(record: Record) -> Decision:
         *_rollback_reasons(record),
     ]
     return Decision(tuple(reasons))
+
+
+def _withdrawn(header: Header) -> list[Reason]:
+    return [Reason(f"withdrawn: {header.withdrawn}", HEADER)] if header.withdrawn else []
 
 
 def _attempt_reasons(record: Record) -> list[Reason]:
@@ -192,8 +201,11 @@ def _cohort_reason(record: Record, percent: int, row: CohortRow | None) -> Reaso
     if row.status == "skipped" and row.reason == MISSING_PROBE_CONFIG:
         text = f"cohort {percent} % was skipped although it was to be probed, or had failed before"
         return Reason(text, COHORTS)
-    applied = row.apply_log_file if row.reason == "apply_failed" else None
-    evidence = applied or row.response_file or COHORTS
+    if row.reason in get_args(FailedReason):
+        evidence = row.health_file
+    else:
+        evidence = row.apply_log_file if row.reason == "apply_failed" else row.response_file
+    evidence = evidence or COHORTS
     return Reason(f"cohort {percent} % {row.status}: {cohort_detail(row)}", evidence)
 
 
@@ -217,7 +229,10 @@ def _rollback_reasons(record: Record) -> list[Reason]:
     final = record.cohorts[-1][1] if record.cohorts else None
     if final is not None and final.attempt > last.attempt:
         return []  # the rollout went on since, and made live what it wanted
-    text = f"ROLLBACK FAILED, staging is not as it was: {last.reason}: {last.detail}"
+    how = "FAILED, staging is not as it was"
+    if last.reason == NOT_VERIFIED:
+        how = "NOT VERIFIED, though its command ended well"
+    text = f"ROLLBACK {how}: {last.reason}: {last.detail}"
     return [Reason(text, last.log_file or ROLLBACKS)]
 
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.reports.tables import Table
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 TAIL_LINES = 20
 
@@ -89,6 +90,8 @@ def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.Me
         "reasons": dg.MetadataValue.int(len(decision.reasons)),
         "duration_seconds": dg.MetadataValue.float(evidence.record().duration_seconds or 0.0),
         **file_metadata(evidence, SUMMARY),
+        DECISION: dg.MetadataValue.md(f"```json\n{evidence.read_text(DECISION) or ''}\n```"),
+        "decision_sha256": dg.MetadataValue.text(evidence.sha256(DECISION) or "no such file"),
     }
 
 
@@ -97,6 +100,26 @@ def verdict(decision: Decision) -> str:
     if decision.allowed:
         return "allow: every gate passed, and no cohort's probe failed."
     return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."
+
+
+def promotion_key(environment: Environment) -> dg.AssetKey:
+    """The key of what automation hangs on to."""
+    return dg.AssetKey([environment.asset_group, "promotion"])
+
+
+def report_promotion(
+    instance: dg.DagsterInstance, environment: Environment, evidence: Evidence, record: Record
+) -> None:
+    """Materialize `promotion`, for a decision that is `allow` and nothing else."""
+    decided = DECISION if evidence.exists(DECISION) else SUMMARY
+    metadata = {
+        "commit": dg.MetadataValue.text(tested(record).clean_commit or str(tested(record))),
+        "folder": dg.MetadataValue.path(str(evidence.folder)),
+        "digest": dg.MetadataValue.text(evidence.sha256(decided) or ""),
+        "decision_file": dg.MetadataValue.path(str(evidence.folder / decided)),
+    }
+    event = dg.AssetMaterialization(promotion_key(environment), metadata=metadata)
+    instance.report_runless_asset_event(event)
 
 
 def report_decision(
@@ -112,7 +135,9 @@ def report_decision(
     """
     key = dg.AssetKey([environment.asset_group, "summary"])
     metadata = decision_metadata(evidence, decision)
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(key, metadata=metadata, partition=environment.partition)
+    )
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=key,

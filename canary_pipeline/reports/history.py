@@ -1,24 +1,26 @@
-"""Past rollouts, read back from their folders: what was decided, how long it took, what blocked.
-
-Cheap enough for a thousand folders: rows are read, logs and responses are not.
-"""
+"""Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import decide
+from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
+from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
-Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
+Outcome = AttemptOutcome | Literal["under way", "killed", "not begun"]
 
 MOST_REASONS = 2
 """How many reasons `what_blocked` tells before it only counts them."""
@@ -38,11 +40,11 @@ class PastRollout:
         started_at: When it was opened.
         ended_at: When its last attempt ended; None while one is under way, or was killed.
         duration_seconds: What its attempts took together.
-        decision: What the last line of `SUMMARY.md` says, or None where nothing is decided. An
-            `allow` counts only while the rows agree and the last attempt finished: otherwise
-            somebody changed a file since, or went on with the rollout, and nothing is decided.
-            Logs and responses are not compared with their digests, so to promote on a decision,
-            read the summary of its rollout and not this.
+        decision: What was decided, or None where there is nothing that one can rely on.
+        verifies: Whether the decision follows from the folder; None where that cannot be said: it
+            was written by an older version, or a run is under way.
+        decided_at: When it was decided.
+        commit: The one that was tested, without other changes.
         what_blocked: The first reasons that block, as one line; empty where nothing does.
         attempts: How many runs worked on it.
         outcome: How the last attempt ended.
@@ -60,6 +62,9 @@ class PastRollout:
     ended_at: datetime | None = None
     duration_seconds: float | None = None
     decision: Literal["allow", "block"] | None = None
+    verifies: bool | None = None
+    decided_at: datetime | None = None
+    commit: str | None = None
     what_blocked: str = ""
     attempts: int = 0
     outcome: Outcome | None = None
@@ -84,6 +89,9 @@ class PastRollout:
             "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
             "duration_seconds": self.duration_seconds,
             "decision": self.decision,
+            "verifies": self.verifies,
+            "decided_at": None if self.decided_at is None else rfc3339(self.decided_at),
+            "commit": self.commit,
             "what_blocked": self.what_blocked,
             "attempts": self.attempts,
             "outcome": self.outcome,
@@ -95,7 +103,9 @@ class PastRollout:
         }
 
 
-def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
+def past_rollouts(
+    root: Path, limit: int | None = None, environments: Collection[str] | None = None
+) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
     A folder whose `rollout.json` cannot be read has its place by when it last changed.
@@ -103,14 +113,54 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Args:
         root: Usually `attempts.OUTPUT_ROOT`.
         limit: The most rollouts to read, the newest ones; None for all.
+        environments: The names of the environments whose rollouts are read; None for all.
+
+    Raises:
+        OSError: When the root cannot be listed.
+    """
+    return [read_rollout(evidence) for evidence in newest_first(root, environments)[:limit]]
+
+
+def newest_first(root: Path, environments: Collection[str] | None = None) -> list[Evidence]:
+    """The rollouts directly below a folder, by when they started.
+
+    Args:
+        root: The folder.
+        environments: The names of the environments whose rollouts count; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    if environments is not None:
+        found = [evidence for evidence in found if _environment(evidence) in environments]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
-    return [read_rollout(evidence) for _, evidence in dated[:limit]]
+    return [evidence for _, evidence in dated]
+
+
+def newest_rollout(environment: str) -> Evidence | None:
+    """The newest rollout of an environment, wherever this host knows its rollouts to be, or None.
+
+    One whose folder is gone or cannot be read is among them: nobody can say that it is older.
+
+    Raises:
+        OSError: When a folder that holds rollouts cannot be listed.
+    """
+    state = Journal(environment).read()
+    if state.newest is not None and not state.newest.is_dir():
+        return Evidence(state.newest)
+    roots = dict.fromkeys([Path(OUTPUT_ROOT).absolute(), *state.roots])
+    found = [newest_first(root, {environment})[:1] for root in roots if root.is_dir()]
+    return max((each for [each] in filter(None, found)), key=_started_or_changed, default=None)
+
+
+def _environment(evidence: Evidence) -> str:
+    """Which environment a folder is of; where it does not say, as it is named."""
+    try:
+        return evidence.header().environment
+    except NotARolloutError:
+        return evidence.folder.name.rpartition("-")[0]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:
@@ -135,7 +185,7 @@ def read_rollout(evidence: Evidence) -> PastRollout:
     started_at = moment_of(header.started_at)
     ended_at = moment_of(last.ended_at) if last else None
     outcome = _outcome(header)
-    counted, reasons = _believed(evidence, record, decision, outcome)
+    counted, reasons, verifies = _believed(evidence, record, decision, outcome)
     return PastRollout(
         folder=evidence.folder,
         environment=header.environment,
@@ -143,6 +193,9 @@ def read_rollout(evidence: Evidence) -> PastRollout:
         ended_at=ended_at,
         duration_seconds=record.duration_seconds,
         decision=counted,
+        verifies=verifies,
+        decided_at=moment_of(header.decided_at),
+        commit=tested(record).clean_commit,
         what_blocked=_in_short(reasons),
         attempts=len(header.attempts),
         outcome=outcome,
@@ -157,13 +210,39 @@ def read_rollout(evidence: Evidence) -> PastRollout:
 def _outcome(header: Header) -> Outcome:
     if not header.attempts:
         return "not begun"
-    return header.attempts[-1].outcome or "under way or killed"
+    last = header.attempts[-1]
+    return last.outcome or ("under way" if _holds(header.environment, last.run_id) else "killed")
+
+
+def _holds(environment: str, run_id: str) -> bool:
+    try:
+        holder = current_holder(environment)
+    except ClaimUnusableError:
+        return False
+    return holder is not None and holder.get("run", run_id) == run_id
 
 
 def _believed(
     evidence: Evidence, record: Record, written: str | None, outcome: Outcome
+) -> tuple[Literal["allow", "block"] | None, list[str], bool | None]:
+    """The decision as far as one can rely on it, why it is so, and whether it verifies."""
+    found = check(evidence)
+    if found.answer != "none" and found.statement is not None:
+        return found.answer, [why.text for why in found.statement.details.reasons], True
+    if record.header.decided_at is not None or evidence.exists(DECISION):
+        under_way = outcome == "under way" and not evidence.exists(DECISION)
+        return None, _no_decision(found.reasons), None if under_way else False
+    return *_believed_of_an_older_version(evidence, record, written, outcome), None
+
+
+def _no_decision(reasons: Sequence[str]) -> list[str]:
+    return [f"no decision: {reasons[0]}", *reasons[1:]]
+
+
+def _believed_of_an_older_version(
+    evidence: Evidence, record: Record, written: str | None, outcome: Outcome
 ) -> tuple[Literal["allow", "block"] | None, list[str]]:
-    """The decision that was written, unless what else the folder holds denies it; and why."""
+    """The last line of a summary, unless what else the folder holds denies it; and why."""
     if written == "block":
         reasons = _written_reasons(evidence) or [item.text for item in decide(record).reasons]
         return "block", reasons

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 from canary_pipeline.model.decision import decide
@@ -14,9 +15,13 @@ from canary_pipeline.model.wording import cohort_detail
 
 # What a bar may be, as the legend calls it.
 GATE, SOAK, PROBE = "gate passed", "soak", "(apply and) probe"
-ROLLED_BACK, UNFINISHED, FAILED = "rolled back", "stopped or under way", "failed"
+ROLLED_BACK, UNFINISHED = "rolled back", "stopped or under way"
+BAD_LOOK, FAILED = "bad look", "failed"
 
 MOST_IDLE_SECONDS = 60.0  # between two steps; a longer pause is drawn as this
+
+BadLooks = Mapping[int, Sequence[float]]
+"""By cohort, at how many seconds of its last soak a look was bad."""
 
 _Row = GateRow | CohortRow | RollbackRow
 _Rows = dict[str, Sequence[_Row]]
@@ -83,15 +88,17 @@ class Course:
     panels: tuple[Panel, ...]
 
 
-def course_of(record: Record, now: datetime) -> Course:
+def course_of(record: Record, now: datetime, bad_looks: BadLooks = MappingProxyType({})) -> Course:
     """What a rollout did when.
 
     Args:
         record: What the folder holds.
         now: Where the course of a rollout that is under way ends.
+        bad_looks: What is ticked in the soaks.
     """
     rows, (word, subtitle) = _lanes(record), _verdict(record)
     bars = _bars(record.header, *rows, now)
+    bars += [tick for percent, at in bad_looks.items() for tick in _ticks(percent, at, bars)]
     started = record.header.started_at[:19].replace("T", " ")
     title = f"{foreign(f'{record.header.environment}, {started}', 60)} UTC: {word}"
     panels = tuple(
@@ -159,9 +166,19 @@ def _row_bars(lane: str, row: _Row, start: float, head: float) -> list[Bar]:
     return [*bars, Bar(lane, start + head + soak, 0.0, FAILED)] if failed else bars
 
 
+def _ticks(percent: int, at: Sequence[float], bars: Sequence[Bar]) -> list[Bar]:
+    """The bad looks of a cohort's last soak, which may have been cut short."""
+    lane = f"cohort {percent} %"
+    soak = next((bar for bar in reversed(bars) if bar[::3] == (lane, SOAK)), None)
+    moments = [seconds for seconds in at if soak and seconds <= soak.seconds]
+    return [Bar(lane, soak.start + seconds, 0.0, BAD_LOOK) for seconds in moments if soak]
+
+
 def _head_seconds(row: _Row) -> float:
-    """What a cohort took before its soak."""
-    soak = row.soak_seconds if isinstance(row, CohortRow) else row.duration_seconds
+    """What a cohort took before its soak, which the look that decides it ends."""
+    soak = row.duration_seconds
+    if isinstance(row, CohortRow):
+        soak = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
     return max(plausible(row.duration_seconds) - plausible(soak), 0.0)
 
 

@@ -10,13 +10,14 @@ from datetime import datetime
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from types import MappingProxyType
 
 from PIL import Image, ImageDraw, ImageFont
 
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.text import foreign
 from canary_pipeline.reports import lanes as of
-from canary_pipeline.reports.lanes import Bar, Course, Panel, course_of
+from canary_pipeline.reports.lanes import BadLooks, Bar, Course, Panel, course_of
 
 # Okabe and Ito's colours, which colour-blind people tell apart; hatches and words say the same.
 GREEN, VERMILLION, GREY = "#009E73", "#D55E00", "#BBBBBB"
@@ -31,6 +32,7 @@ _LOOKS = {
     of.PROBE: ("#0072B2", ""),
     of.ROLLED_BACK: ("#CC79A7", "\\"),
     of.UNFINISHED: (GREY, "/"),
+    of.BAD_LOOK: ("black", ""),
     of.FAILED: (VERMILLION, "/\\"),
 }
 
@@ -44,7 +46,7 @@ _HATCH = 6
 MOST_TICKS = 8
 
 
-def timeline(record: Record, now: datetime) -> bytes:
+def timeline(record: Record, now: datetime, bad_looks: BadLooks = MappingProxyType({})) -> bytes:
     """Draw what a rollout did when, as a PNG: gates above, what follows them below.
 
     The title tells the decision that follows from the record, once its last attempt has ended:
@@ -53,9 +55,10 @@ def timeline(record: Record, now: datetime) -> bytes:
     Args:
         record: What the folder holds.
         now: Where the picture of a rollout that is under way ends.
+        bad_looks: What is ticked in the soaks.
     """
     small = io.BytesIO()
-    picture = _drawn(course_of(record, now))
+    picture = _drawn(course_of(record, now, bad_looks))
     picture.quantize(64, Image.Quantize.FASTOCTREE).save(small, format="PNG")
     return small.getvalue()
 

@@ -1,19 +1,13 @@
-"""Past rollouts as a picture: how long each took, and how it was decided.
+"""Past rollouts as a picture: how long each took, and how it was decided."""
 
-Import only where one is drawn: matplotlib takes longer to import than to draw.
-"""
-
-import io
-import warnings
 from collections.abc import Sequence
 from statistics import median
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
-from PIL import Image
 
 from canary_pipeline.reports.history import PastRollout
 from canary_pipeline.reports.lanes import unit_of
+from canary_pipeline.reports.plot import WIDTH_INCHES, png
 from canary_pipeline.reports.timeline import GREEN, GREY, VERMILLION
 
 # Colour and marker by decision.
@@ -31,16 +25,7 @@ def trend(rollouts: Sequence[PastRollout]) -> bytes:
     Args:
         rollouts: Any number, in any order; those that cannot be read are left out.
     """
-    drawn, small = io.BytesIO(), io.BytesIO()
-    with mpl.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a letter that the font lacks
-        mpl.rcdefaults()  # the same whatever the user's `matplotlibrc` says
-        mpl.rcParams["font.size"] = 9
-        mpl.rcParams["axes.formatter.useoffset"] = False
-        trend_figure(rollouts).savefig(drawn, format="png", dpi=100)
-    few = Image.open(drawn).convert("RGB").quantize(64, Image.Quantize.FASTOCTREE)
-    few.save(small, format="PNG")  # a third of the bytes
-    return small.getvalue()
+    return png(lambda: trend_figure(rollouts))
 
 
 def trend_figure(rollouts: Sequence[PastRollout]) -> Figure:
@@ -51,7 +36,7 @@ def trend_figure(rollouts: Sequence[PastRollout]) -> Figure:
     lengths = [rollout.duration_seconds or 0.0 for rollout in found]
     usual = median([seconds for seconds in lengths if seconds] or [1.0])
     unit, unit_name = unit_of(usual)
-    figure = Figure(figsize=(11.0, 4.0), layout="constrained")
+    figure = Figure(figsize=(WIDTH_INCHES, 4.0), layout="constrained")
     axes = figure.subplots()
     for word, (colour, marker) in _LOOKS.items():
         where = [at for at, own in enumerate(words) if own == word]

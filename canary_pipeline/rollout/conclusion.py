@@ -6,6 +6,7 @@ from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
@@ -30,7 +31,7 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         outcome, detail = "aborted", FOLDER_LOST
     took = None if context.began is None else context.clock.monotonic() - context.began
     end_attempt(evidence, context.run_id, outcome, detail, context.clock, took=took)
-    decision = write_decision(evidence, evidence.verified_record())
+    decision = write_decision(evidence, evidence.verified_record(), context.signing_key)
     _await_commands(context)
     try:
         settled = settle(context, detail or "the rollout blocks")
@@ -38,9 +39,10 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         context.tell(f"rollback: {stopped}")
         settled = evidence.record().last_rollback
     if settled is not None:
-        decision = rewrite_decision(evidence, context.clock)
+        decision = rewrite_decision(context)
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
+    announce(evidence, decision.word, decision)
     return decision
 
 
@@ -87,10 +89,11 @@ def _where(evidence: Evidence) -> str:
     return f", at {', '.join(steps)}" if steps else ", between two steps"
 
 
-def rewrite_decision(evidence: Evidence, clock: Clock) -> Decision:
+def rewrite_decision(context: Context) -> Decision:
     """Write the decision anew, after rows were added to a rollout whose attempt had ended."""
-    evidence.update_header(lambda header: _sealed(header, evidence, clock))
-    return write_decision(evidence, evidence.verified_record())
+    evidence = context.evidence
+    evidence.update_header(lambda header: _sealed(header, evidence, context.clock))
+    return write_decision(evidence, evidence.verified_record(), context.signing_key)
 
 
 def _sealed(header: Header, evidence: Evidence, clock: Clock) -> Header:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.rollout.attempts import must_run
+from canary_pipeline.rollout.checks.look import warn_of_unknown_names
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.conclusion import conclude
@@ -71,7 +72,7 @@ def steps_of(
         changes_staging: Whether cohorts are made live, and rolled back.
     """
     return Steps(
-        opening=Step("opening", lambda context: take_snapshots(context, "before")),
+        opening=Step("opening", _open),
         gates=tuple(tuple(map(_gate, lane)) for lane in lanes(gates, gate_groups)),
         gathering=Step("gate results", _gather),
         cohorts=tuple(map(_cohort, cohorts)),
@@ -89,15 +90,24 @@ def lanes(gates: Sequence[Gate], groups: Sequence[Sequence[str]]) -> list[tuple[
     return [tuple(of_name[name] for name in lane if name in of_name) for lane in found]
 
 
-def _gate(gate: Gate) -> Step:
+def _open(context: Context) -> None:
+    take_snapshots(context, "before")
+    warn_of_unknown_names(context)
+
+
+def _gate(step: Gate) -> Step:
     def run(context: Context) -> object:
+        gate = next((gate for gate in context.plan.gates if gate.step == step.step), None)
+        if gate is None:
+            context.tell(f"gate {step.name}: not part of this rollout")
+            return None
         if must_run(context.evidence.header(), gate, context.attempt):
             return run_gate(gate, context)
         why = "--skip-gates" if context.plan.skip_gates else "passed in an earlier attempt"
         context.tell(f"gate {gate.name}: not run ({why})")
         return None
 
-    return Step(f"gate {gate.name}", run)
+    return Step(f"gate {step.name}", run)
 
 
 def _gather(context: Context) -> None:

@@ -1,6 +1,8 @@
 """Pictures say what happened, in words and bars that can be found in them."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,6 +11,8 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from canary_pipeline.model import rows as model
@@ -17,7 +21,7 @@ from canary_pipeline.model.plan import Gate
 from canary_pipeline.model.record import Attempt, Header, Record
 from canary_pipeline.reports.history import PastRollout
 from canary_pipeline.reports.lanes import Course, Panel, course_of
-from canary_pipeline.reports.timeline import HIGHEST, ticks, timeline
+from canary_pipeline.reports.timeline import HIGHEST, MOST_TICKS, ticks, timeline
 from canary_pipeline.reports.trend import trend, trend_figure
 
 DAY = 86400.0
@@ -30,7 +34,7 @@ def at(seconds: float) -> datetime:
 
 def attempt(start: float, end: float | None, outcome: Any = "finished") -> Attempt:
     return Attempt(
-        attempt=2 if start else 1, run_id="r", launched_by="a test", gates_to_run=[],
+        attempt=2 if start else 1, run_id="r", launched_by="a test", gates_to_run=(),
         started_at=rfc3339(at(start)), ended_at=None if end is None else rfc3339(at(end)),
         outcome=outcome, detail="stopped by SIGTERM",
     )  # fmt: skip
@@ -56,6 +60,7 @@ def record(
     header = Header.model_construct(
         environment="staging", started_at=rfc3339(at(0)), attempts=list(attempts),
         cohorts=list(cohorts), skip_gates=False, missing_for_probe=[],
+        commit=None, dirty=None, soak_seconds=0,
         gates=[Gate(name=name, command="true") for name in gates],
     )  # fmt: skip
     of_gates = tuple(row for row in rows if isinstance(row, model.GateRow))
@@ -81,7 +86,8 @@ def bars(*panels: Panel) -> Bars:
     for panel in panels:
         found |= {lane: [] for lane in panel.lanes}
         for bar in panel.bars:
-            place = (round(seconds / panel.unit[0], 2) for seconds in (bar.start, bar.seconds))
+            unit = panel.unit[0]
+            place = round(bar.start / unit, 2), round(bar.seconds / unit, 2)
             found[bar.lane].append((bar.look, *place))
     return {lane: sorted(own, key=lambda bar: bar[1]) for lane, own in found.items()}
 
@@ -106,7 +112,7 @@ def test_an_allowed_rollout_has_its_gates_side_by_side_and_a_bar_for_each_soak()
 def test_a_gate_that_waited_for_another_begins_where_it_began() -> None:
     queued = record([gate("one", 90, 100), gate("two", 0, 90)], attempt(0, 100))
 
-    drawn = bars(course_of(queued, at(100)).axes[0])
+    drawn = bars(course_of(queued, at(100)).panels[0])
 
     assert drawn == {"gate one": [("gate passed", 90, 10)], "gate two": [("gate passed", 0, 90)]}
 
@@ -136,6 +142,19 @@ def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() 
     (soak, failed), _, rolled_back = bars(course.panels[1]).values()
     assert (soak, failed[:2]) == (("soak", 1.05, 1.83), ("failed", 2.88))
     assert rolled_back == [("rolled back", 3.88, 1)]  # by hand, a week later
+
+
+def test_a_soak_ends_at_its_verdict_and_its_bad_looks_are_ticks() -> None:
+    values = {"reason": "limit_exceeded", "duration_seconds": 300, "soaked_seconds": 240.0}
+    failed = cohort(5, 60, 900, status="failed", **values)
+    looks = {5: [120.0, 240.0, 9999.0], 100: [5.0]}
+
+    course = course_of(record([*GATES, failed], attempt(0, 400)), at(400), looks)
+
+    assert bars(course.panels[1])["cohort 5 %"] == [
+        ("(apply and) probe", 1.0, 1.0), ("soak", 2.0, 4.0), ("bad look", 4.0, 0.0),
+        ("failed", 6.0, 0.0), ("bad look", 6.0, 0.0),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -217,6 +236,20 @@ def test_many_lanes_and_very_short_or_long_rollouts_stay_readable() -> None:
     for total, unit in ((0.1, "seconds"), (30 * DAY, "days")):
         course = course_of(record([cohort(5, 0, total)], attempt(0, total)), at(total))
         assert course.panels[1].unit[1] == unit
+
+
+@given(st.floats(0, 1e9), st.floats(1e-3, 1e9))
+def test_a_scale_has_a_few_round_ticks_within_its_ends(low: float, length: float) -> None:
+    found = ticks(low, low + length)
+
+    assert 1 <= len(found) <= MOST_TICKS + 1
+    assert all(low - length * 1e-6 <= tick <= (low + length) * (1 + 1e-9) for tick in found)
+
+
+def test_a_timeline_is_drawn_without_the_library_that_takes_long_to_import() -> None:
+    code = "import canary_pipeline.reports.timeline, sys; sys.exit('matplotlib' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def past(number: int, decision: Any, seconds: float | None = 4500) -> PastRollout:

@@ -7,10 +7,11 @@ from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import HELD, LiveRouting, RollbackRow, Status
+from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.routing import await_live, look
 from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
 from canary_pipeline.store.journal import Journal
 
@@ -19,6 +20,8 @@ STEP = "rollback"
 ROLLBACK_FAILED = "rollback_failed"
 ROLLBACK_STOPPED = "rollback_stopped"
 NOT_RAISED = "not_raised"
+
+_PERCENTS = ("user_percent", "autopilot_percent")
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,10 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
+    _withdraw_newer(context)
     context.note(STEP, "rollback")
     try:
-        restored = _left_lower(context, wanted) if not may_raise else None
-        restored = restored or _restore(context, wanted)
+        restored = _restore(context, wanted) if may_raise else _lower(context, wanted)
     except BaseException as error:
         detail = f"before it was done ({error or type(error).__name__})"
         _add(context, cause, _Restored("failed", ROLLBACK_STOPPED, detail), started)
@@ -92,19 +95,38 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     return row
 
 
-def _left_lower(context: Context, wanted: LiveRouting) -> _Restored | None:
-    """What is said where somebody has set less than was live before; None where nobody has."""
+def _lower(context: Context, wanted: LiveRouting) -> _Restored:
+    """Restore, but leave whatever percent somebody has set since to less than was live before."""
     live = look(context)
     applied = context.evidence.header().applied_percent
-    if isinstance(live, str) or live.user_percent == applied:
-        return None
-    if live.user_percent >= wanted.user_percent:
-        return None
+    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, applied)
+    if not lowered:
+        return _restore(context, wanted)
     detail = (
         f"left as it is, at {live}: somebody has set that since cohort {applied} % was applied, "
         f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
     )
-    return _Restored("skipped", NOT_RAISED, detail, live=live)
+    if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
+        return _Restored("skipped", NOT_RAISED, detail, live=live)
+    context.warn(STEP, f"{' and '.join(lowered)} {detail}")
+    return _restore(context, wanted.model_copy(update=lowered))
+
+
+def _lowered_since(live: LiveRouting, wanted: LiveRouting, applied: int | None) -> dict[str, int]:
+    """The percents that somebody else has set, by name, to less than was live before."""
+    now = {name: getattr(live, name) for name in _PERCENTS}
+    return {
+        name: percent
+        for name, percent in now.items()
+        if percent != applied and percent < getattr(wanted, name)
+    }
+
+
+def _withdraw_newer(context: Context) -> None:
+    try:
+        withdraw_newer(context)
+    except OSError as error:  # staging comes first
+        context.warn(STEP, f"what a newer rollout has decided stands: {error}")
 
 
 def _restore(context: Context, wanted: LiveRouting) -> _Restored:
@@ -120,7 +142,9 @@ def _restore(context: Context, wanted: LiveRouting) -> _Restored:
         return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
     seen = await_live(wanted, plan.verify_timeout_seconds or 0, context)
     status: Status = "passed" if seen.problem is None else "failed"
-    return _Restored(status, seen.problem, seen.detail, ending.exit_code, log_file, seen.live)
+    unseen = seen.problem is not None and seen.live is None
+    reason = NOT_VERIFIED if unseen else seen.problem
+    return _Restored(status, reason, seen.detail, ending.exit_code, log_file, seen.live)
 
 
 def _before(context: Context) -> LiveRouting:
