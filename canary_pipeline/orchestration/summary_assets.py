@@ -122,12 +122,13 @@ def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
         ),
         deps=[rollout.asset_key("summary")],
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
 
 
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
-        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - a missing library
 
         evidence = entered.evidence
         record = evidence.verified_record()
