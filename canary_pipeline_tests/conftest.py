@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import dagster as dg
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.environments import STAGING
@@ -33,7 +33,9 @@ GATES = {
 
 PROGRAMS = Path(sys.executable).parent
 
-settings.register_profile("any machine", deadline=None)
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 CORE = ("python", "-m", "canary_pipeline_tests.core_alone")
