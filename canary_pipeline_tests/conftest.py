@@ -40,6 +40,9 @@ DAGSTER_JOB = ("dagster", "job", "execute", "-m", "canary_pipeline", "-j", "stag
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow tests first, so that no worker is left with one in the end; one browser at a time."""
+    for item in items:
+        if "in_process" in getattr(item, "fixturenames", ()):  # a whole run of Dagster's
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         if item.get_closest_marker("browser"):

@@ -120,7 +120,7 @@ def redirect(location: str) -> Behaviour:
 
 def never(handler: BaseHTTPRequestHandler) -> None:
     """Do not answer until the test is over."""
-    cast("_Handler", handler).fake.released.wait(60)
+    cast("_Handler", handler).fake.released.wait(300)
 
 
 def reset_midway(handler: BaseHTTPRequestHandler) -> None:

@@ -81,7 +81,7 @@ class LiveStaging:
         )
 
     def resume(self, folder: Path, more: Mapping[str, str] | None = None) -> Any:
-        return self.commands.run("canary-rollout", "resume", str(folder), more=more)
+        return self.commands.resume(folder, more=more)
 
 
 @contextmanager

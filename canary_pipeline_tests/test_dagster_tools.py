@@ -7,6 +7,8 @@ import pytest
 
 from canary_pipeline_tests.conftest import Commands, decision
 
+pytestmark = pytest.mark.slow
+
 CHECKOUT = Path(__file__).parents[1]
 
 

@@ -63,12 +63,17 @@ def test_rollouts_are_told_in_aligned_lines_newest_first(tmp_path: Path) -> None
     assert (result.code, result.err) == (0, "")
     heading, blocked, allowed = result.out.splitlines()
     why = "gate two failed: exit code 1; cohort 5 % has no result; and 1 more"
-    for words, line in (
-        (["started (UTC)", "decision", "duration", "reached", "what blocked", "folder"], heading),
-        (["2026-02-25 09:00:00", "block", "15:00", "-", why, f"{ROOT}/staging-9"], blocked),
-        (["2026-02-25 08:00:00", "allow", "15:00", "100 %", "-", f"{ROOT}/staging-8"], allowed),
-    ):
-        assert re.split("  +", line) == words
+    told = [re.split("  +", line) for line in (heading, blocked, allowed)]
+    ages = [line.pop(3) for line in told]
+    assert [age.rpartition(" ")[2] for age in ages] == ["age", "d", "d"]
+    assert told == [
+        [
+            "started (UTC)", "decision", "verifies", "commit", "duration", "reached",
+            "what blocked", "folder",
+        ],
+        ["2026-02-25 09:00:00", "block", "yes", "-", "15:00", "-", why, f"{ROOT}/staging-9"],
+        ["2026-02-25 08:00:00", "allow", "yes", "-", "15:00", "100 %", "-", f"{ROOT}/staging-8"],
+    ]  # fmt: skip
     assert heading.index("folder") == blocked.index(str(ROOT)) == allowed.index(str(ROOT))
 
 
@@ -94,6 +99,9 @@ def test_a_tool_is_told_an_object_a_line(root: Path, tmp_path: Path) -> None:
         "ended_at": "2026-02-25T08:15:00.000Z",
         "duration_seconds": 900.0,
         "decision": "allow",
+        "verifies": True,
+        "decided_at": "2026-02-25T08:15:00.000Z",
+        "commit": None,
         "what_blocked": "",
         "attempts": 1,
         "outcome": "finished",

@@ -170,6 +170,9 @@ def passed_for_good(folder: Path, expected: Outcome) -> set[int]:
     if (folder / "SUMMARY.md").exists():
         ended = header["attempts"][-1]["outcome"] == "finished"
         assert decision(folder) in ("Decision: block", expected.decision if ended else "")
+    if (folder / "decision.json").exists():
+        passed = '"result": "PASSED"' in (folder / "decision.json").read_text()
+        assert not passed or decision(folder) == "Decision: allow"
     if header["restoring"] or (folder / "rollback-results.jsonl").exists():
         return set()
     results = rows(folder, "cohort-results.jsonl")

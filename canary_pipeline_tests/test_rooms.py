@@ -26,8 +26,9 @@ ROOMS = (
 """From the bottom up. The stand-in imports nothing but itself."""
 
 PURE = {
-    "collections", "dataclasses", "datetime", "enum", "functools", "hashlib", "itertools", "json",
-    "math", "pydantic", "re", "statistics", "typing", "unicodedata", "urllib.parse",
+    "collections", "dataclasses", "datetime", "difflib", "enum", "functools", "hashlib",
+    "itertools", "json", "math", "pydantic", "re", "statistics", "typing", "unicodedata",
+    "urllib.parse",
 }  # fmt: skip
 """What the model may import from elsewhere: nothing that knows of time, files or processes."""
 

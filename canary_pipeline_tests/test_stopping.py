@@ -2,13 +2,20 @@
 
 import json
 import os
+import re
 import signal
+import subprocess
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from canary_pipeline_tests.conftest import (
+    CORE,
+    DAGSTER_JOB,
     GATES,
     Checkout,
     Commands,
@@ -20,14 +27,22 @@ from canary_pipeline_tests.conftest import (
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer, never
 
-SECONDS_TO_STOP = 5
+SLOW = pytest.mark.slow
+
+
+def in_flight(commands: Commands) -> list[dict[str, Any]]:
+    """What the steps of the newest rollout that have begun and not ended are doing."""
+    folder = commands.folders[-1] if commands.folders else None
+    found = []
+    for file in folder.glob("in-flight/*.json") if folder else []:
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            found.append(json.loads(file.read_text()))
+    return found
 
 
 def in_phase(commands: Commands, phase: str) -> bool:
     """Whether some step of the newest rollout is in this phase."""
-    folder = commands.folders[-1] if commands.folders else None
-    states = [file.read_text() for file in folder.glob("in-flight/*.json")] if folder else []
-    return any(json.loads(state)["phase"] == phase for state in states)
+    return any(state["phase"] == phase for state in in_flight(commands))
 
 
 def alive(marker: str) -> list[int]:
@@ -44,70 +59,117 @@ def alive(marker: str) -> list[int]:
     return found
 
 
-@pytest.mark.alone
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-@pytest.mark.parametrize("phase", ["running", "probe", "soak"])
-@pytest.mark.parametrize("way", ["canary-rollout", "dagster"])
-def test_a_signal_stops_a_rollout_within_seconds_and_leaves_nothing_running(  # noqa: PLR0917
-    number: signal.Signals,
-    phase: str,
-    way: str,
-    commands: Commands,
-    checkout: Checkout,
-    staging: FakeStaging,
-    tmp_path: Path,
+WAYS = {
+    "core": (*CORE, "run"),
+    "canary-rollout": ("canary-rollout", "run"),
+    "dagster": DAGSTER_JOB,
+}
+
+STOPS = [
+    pytest.param(way, phase, number, id=f"{way}-{phase}-{number.name}", marks=marks)
+    for way, marks in (("core", ()), ("canary-rollout", SLOW), ("dagster", SLOW))
+    for phase in ("running", "probe", "soak")
+    for number in (signal.SIGINT, signal.SIGTERM)
+    if way == "core" or phase == "soak" or (phase == "probe") == (number == signal.SIGTERM)
+]
+
+
+@pytest.mark.parametrize("most_seconds", [60, pytest.param(5, marks=pytest.mark.prove)])
+@pytest.mark.parametrize(("way", "phase", "number"), STOPS)
+def test_a_signal_stops_a_rollout_soon_and_leaves_nothing_running(
+    way: str, phase: str, number: signal.Signals, most_seconds: int, stoppable: "Stoppable"
 ) -> None:
-    more = {"OA_STAGING_CANARY_COHORTS": "5", "MARKER": str(tmp_path)}
-    if phase == "running":
-        checkout.gate("spacetime-chaos", "trap '' INT TERM; sleep 300 & sleep 300")
-    if phase == "probe":
-        staging.probes[5] = never
-    if phase == "soak":
-        more["OA_STAGING_CANARY_COHORT_SOAK_SECONDS"] = "300"
-    arguments = {
-        "canary-rollout": ("run",),
-        "dagster": ("job", "execute", "-m", "canary_pipeline", "-j", "staging_canary_rollout"),
-    }
-    process = commands.start(way, *arguments[way], more=more)
-    await_true(lambda: in_phase(commands, phase))
-    await_true(lambda: checkout.runs_of("spacetime-chaos"))
+    process = stoppable.reach(way, phase)
 
     process.send_signal(number)
     started = time.monotonic()
-    result = commands.finish(process)
+    result = stoppable.commands.finish(process)
 
-    assert time.monotonic() - started < SECONDS_TO_STOP
-    assert result.code == (3 if way == "canary-rollout" else 1)
-    [folder] = commands.folders
-    assert decision(folder) == "Decision: block"
-    summary = (folder / "SUMMARY.md").read_text()
-    assert f"attempt 1 aborted: stopped by {number.name}" in summary
-    assert phase in summary
-    await_true(lambda: alive(str(tmp_path)) == [])
+    assert time.monotonic() - started < most_seconds
+    assert result.code == (1 if way == "dagster" else 3)
+    stoppable.was_aborted(f"stopped by {number.name}", phase)
 
 
+@pytest.mark.parametrize("way", ["core", pytest.param("canary-rollout", marks=SLOW)])
+def test_a_signal_to_every_process_of_a_rollout_is_an_abort(
+    way: str, stoppable: "Stoppable"
+) -> None:
+    stoppable.checkout.gate("spacetime-chaos", "sleep 300")
+    process = stoppable.reach(way, "running")
+
+    for pid in [process.pid, *alive(stoppable.marker)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+
+    assert stoppable.commands.finish(process).code == 3
+    stoppable.was_aborted("stopped by SIGTERM", "")
+
+
+@dataclass
+class Stoppable:
+    """A rollout that would go on for minutes, in whatever phase."""
+
+    commands: Commands
+    checkout: Checkout
+    staging: FakeStaging
+    marker: str
+
+    def reach(self, way: str, phase: str) -> "subprocess.Popen[str]":
+        """Start it and wait until it is in a phase."""
+        more = {
+            "OA_STAGING_CANARY_COHORTS": "5",
+            "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": "300",
+            "MARKER": self.marker,
+        }
+        if phase == "running" and not (self.checkout.folder / "behaviour/spacetime-chaos").exists():
+            self.checkout.gate("spacetime-chaos", "trap '' INT TERM; sleep 300 & sleep 300")
+        if phase == "probe":
+            self.staging.probes[5] = never
+        if phase == "soak":
+            more["OA_STAGING_CANARY_COHORT_SOAK_SECONDS"] = "300"
+        process = self.commands.start(*WAYS[way], more=more)
+        await_true(lambda: in_phase(self.commands, phase))
+        await_true(lambda: self.checkout.runs_of("spacetime-chaos"))
+        return process
+
+    def was_aborted(self, why: str, phase: str) -> None:
+        """There is a decision that says so, and nothing runs any more."""
+        [folder] = self.commands.folders
+        assert decision(folder) == "Decision: block"
+        summary = (folder / "SUMMARY.md").read_text()
+        assert f"attempt 1 aborted: {why}" in summary
+        assert phase in summary
+        await_true(lambda: alive(self.marker) == [])
+
+
+@pytest.fixture
+def stoppable(
+    commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path: Path
+) -> Stoppable:
+    return Stoppable(commands, checkout, staging, f"{tmp_path}-is-stopped")
+
+
+@pytest.mark.slow
 def test_a_rollout_that_is_killed_in_its_soak_only_waits_for_what_is_left(
     commands: Commands, staging: FakeStaging
 ) -> None:
-    soak = 8
-    process = commands.start(
-        "canary-rollout", "run", "--cohorts", "5", "--cohort-soak-seconds", str(soak)
-    )
-    await_true(lambda: in_phase(commands, "soak"))
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process = commands.start_rollout("--cohorts", "5", "--cohort-soak-seconds", "9")
+    state = await_true(lambda: [each for each in in_flight(commands) if each["soaked_seconds"]])[0]
+    commands.kill(process)
     [folder] = commands.folders
-    [state] = [json.loads(file.read_text()) for file in folder.glob("in-flight/cohort*.json")]
     assert not (folder / "SUMMARY.md").exists()
 
-    result = commands.run("canary-rollout", "resume", str(folder))
+    result = commands.resume(folder)
 
     assert result.code == 0
+    left = re.search(r"cohort 5: soaking, 0:0(\d) left", result.out)
+    assert left
+    assert int(left[1]) <= 4
     assert staging.probed == [5]
     [row] = cohort_rows(folder)
     assert row["attempt"] == 2
     assert row["soak_started_at"] == state["probe"]["soak_started_at"]
-    assert row["soak_ended_at"] >= state["soak_ends_at"]
+    assert row["soaked_seconds"] >= 9
     assert decision(folder) == "Decision: allow"
 
 
@@ -115,14 +177,13 @@ def test_finished_gates_are_not_run_again_after_a_kill(
     commands: Commands, checkout: Checkout
 ) -> None:
     checkout.gate("spacetime-chaos", "until [ -f go ]; do sleep 0.1; done")
-    process = commands.start("canary-rollout", "run", "--cohorts", "5")
+    process = commands.start_rollout("--cohorts", "5")
     await_true(lambda: commands.folders and len(gate_rows(commands.folders[0])) == 3)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    commands.kill(process)
     (checkout.folder / "go").touch()
 
     [folder] = commands.folders
-    result = commands.run("canary-rollout", "resume", str(folder))
+    result = commands.resume(folder)
 
     assert result.code == 0
     assert {gate: checkout.runs_of(gate) for gate in GATES} == {
@@ -136,18 +197,21 @@ def test_finished_gates_are_not_run_again_after_a_kill(
     assert sum(attempts.values()) == 5
 
 
+@pytest.mark.parametrize("way", ["core", pytest.param("canary-rollout", marks=SLOW)])
 def test_a_blocked_rollout_goes_on_from_the_cohort_that_blocked(
-    commands: Commands, staging: FakeStaging
+    way: str, commands: Commands, staging: FakeStaging
 ) -> None:
     staging.probes[25] = answer(500, {})
-    assert commands.rollout("--cohorts", "5,25,100").code == 1
+    assert commands.run(*WAYS[way], "--cohorts", "5,25,100").code == 1
     [folder] = commands.folders
     del staging.probes[25]
 
-    run_id = cohort_rows(folder)[0]["run_id"]
-    result = commands.run("canary-rollout", "resume", run_id)
+    if way == "core":
+        result = commands.resume(folder)
+    else:  # a run's id is as good
+        result = commands.run(way, "resume", cohort_rows(folder)[0]["run_id"])
 
-    assert result.code == 0
+    assert result.code == 0, result.out + result.err
     assert staging.probed == [5, 25, 25, 100]
     assert statuses(folder) == [
         (5, "passed", None),
@@ -168,29 +232,34 @@ def test_a_rollout_that_its_gates_blocked_runs_them_again(
     [folder] = commands.folders
     checkout.gate("sync-security", "exit 0")
 
-    result = commands.run("canary-rollout", "resume", str(folder))
+    result = commands.resume(folder)
 
     assert result.code == 0
     assert [checkout.runs_of(gate) for gate in GATES] == [2, 2, 2, 2]
 
 
 def test_a_rollout_that_was_allowed_is_not_run_again(
-    commands: Commands, checkout: Checkout
+    commands: Commands, checkout: Checkout, staging: FakeStaging
 ) -> None:
     assert commands.rollout("--cohorts", "5").code == 0
     [folder] = commands.folders
 
-    result = commands.run("canary-rollout", "resume", str(folder))
+    result = commands.resume(folder)
 
     assert result.code == 0
-    assert "nothing is left to do" in result.out
+    assert decision(folder) == "Decision: allow"
     assert [checkout.runs_of(gate) for gate in GATES] == [1, 1, 1, 1]
+    assert staging.probed == [5]
 
 
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"OA_STAGING_CONTROL_AUTH_TOKEN": ""}, "this rollout probes live"),
+        ({"OA_STAGING_CONTROL_AUTH_TOKEN": ""}, "OA_STAGING_CONTROL_AUTH_TOKEN"),
+        (
+            {"OA_STAGING_CONTROL_AUTH_TOKEN": "", "OA_STAGING_CONTROL_BASE_URL": ""},
+            "this rollout probes live",
+        ),
         ({"OA_STAGING_CONTROL_BASE_URL": "http://127.0.0.1:9"}, "control_base_url was"),
         ({"OA_RUNTIME_METRICS_URL": ""}, "runtime_metrics_url was"),
     ],
@@ -202,7 +271,7 @@ def test_a_rollout_does_not_go_on_with_another_staging(
     assert commands.rollout("--cohorts", "5").code == 1
     [folder] = commands.folders
 
-    result = commands.run("canary-rollout", "resume", str(folder), more=more)
+    result = commands.resume(folder, more=more)
 
     assert result.code == 2
     [line] = result.err.splitlines()
@@ -212,7 +281,7 @@ def test_a_rollout_does_not_go_on_with_another_staging(
 
 @pytest.mark.parametrize("name", ["no-such-thing", ".", "00000000-0000-0000-0000-000000000000"])
 def test_what_is_no_rollout_is_not_resumed(name: str, commands: Commands) -> None:
-    result = commands.run("canary-rollout", "resume", name)
+    result = commands.resume(name)
 
     assert result.code == 2
     assert len(result.err.splitlines()) == 1

@@ -199,6 +199,8 @@ OTHER = "0" * 40
         ({"soak_seconds": 0}, "allow", ""),
         ({"soak_seconds": 900}, "none", "its cohorts soak 0 s"),
         ({"demo": True}, "none", "it is a rollout of staging"),
+        ({"environment": "staging"}, "allow", ""),
+        ({"environment": "staging-eu"}, "none", "it is a rollout of staging"),
     ],
 )
 def test_a_decision_must_meet_what_is_asked_of_it(
@@ -320,6 +322,14 @@ def test_a_rollout_of_another_commit_does_not_answer(world: Rollouts, root: Path
 
     assert of_root(root, commit=later) == "allow"
     assert of_root(root, commit=world.commit) == "block"
+
+
+def test_several_environments_below_a_root_are_not_mixed_up(world: Rollouts, root: Path) -> None:
+    forge(root / "b-allow", lambda header: header.update(environment="staging-eu"))
+
+    assert of_root(root, commit=world.commit) == "none"
+    assert of_root(root, commit=world.commit, environment="staging-eu") == "allow"
+    assert of_root(root, commit=world.commit, environment="staging") == "block"
 
 
 def test_a_rollout_that_cannot_be_read_may_be_the_newest(root: Path) -> None:
@@ -511,6 +521,22 @@ def test_the_command_reads_and_does_no_more(world: Rollouts, allow: Path) -> Non
     assert (done.returncode, before) == (0, after), done.stdout + done.stderr
     for path in (allow, *(path for path in allow.rglob("*") if path.is_dir())):
         path.chmod(0o755)
+
+
+@pytest.mark.prove
+def test_a_verification_takes_at_most_half_the_time_of_importing_dagster(
+    world: Rollouts, allow: Path
+) -> None:
+    def seconds(*words: str) -> float:
+        before = os.times()
+        subprocess.run([sys.executable, *words], env=world.variables, check=True)
+        after = os.times()
+        return after.children_user + after.children_system - sum(before[2:4])
+
+    verify_it = ("-m", "canary_pipeline_tests.core_alone", "verify", str(allow))
+    verifying = min(seconds(*verify_it) for _ in range(5))
+
+    assert verifying <= min(seconds("-c", "import dagster") for _ in range(5)) / 2
 
 
 # -- who else reads decisions -----------------------------------------------------------------

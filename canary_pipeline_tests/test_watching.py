@@ -225,7 +225,7 @@ def test_what_was_written_before_a_kill_is_judged_first(
 def test_a_kill_at_any_moment_of_a_look_leaves_a_soak_that_comes_out_the_same(
     watched: Commands,
 ) -> None:
-    with forks() as forked:
+    with forks(watched.environment) as forked:
         whole = forked.run(watched.folder, watched.environment, "run")
         assert whole.code == 0, whole.out
         moments = [n for n, what in enumerate(whole.moments, 1) if "health-5.jsonl" in what]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from canary_pipeline.commands.exits import BadInputError, Exit, NoDecisionError
-from canary_pipeline.model.plan import parse_cohorts
+from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.signature import SignatureError, Signers, sign
 from canary_pipeline.reports.verification import (
@@ -16,11 +16,13 @@ from canary_pipeline.reports.verification import (
     verify,
     verify_newest,
 )
-from canary_pipeline.settings import SettingError
+from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 
 EXITS = {"allow": Exit.ALLOW, "block": Exit.BLOCK, "none": Exit.NO_DECISION}
+
+COHORTS = settings_table(STAGING)["cohorts"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -35,7 +37,7 @@ def demands_of(
     cohorts: str | None,
     soak_seconds: int,
     demo: bool,
-    environment: str | None = None,
+    environment: str | None,
 ) -> Demands:
     """What the flags ask for.
 
@@ -51,7 +53,7 @@ def demands_of(
         commit=commit.lower() if commit else None,
         max_age=_age(max_age) if max_age is not None else None,
         signers=Signers(signers, signer, revoked) if signers and signer else None,
-        cohorts=_cohorts(cohorts) if cohorts is not None else (),
+        cohorts=COHORTS.read("--cohorts", cohorts) if cohorts is not None else (),
         soak_seconds=soak_seconds,
         demo=demo,
         environment=environment,
@@ -63,14 +65,6 @@ def _age(text: str) -> timedelta:
     if found is None:
         raise SettingError("--max-age", repr(text), "a number with s, m, h or d, such as 24h")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
-
-
-def _cohorts(text: str) -> tuple[int, ...]:
-    try:
-        return parse_cohorts(text)
-    except ValueError:
-        accepted = "percents from 1 to 100, increasing, such as 5,25,100"
-        raise SettingError("--cohorts", repr(text), accepted) from None
 
 
 def tell(folder: Path, demands: Demands, *, as_json: bool) -> Exit:
@@ -110,6 +104,7 @@ def _words(found: Verification) -> str:
         commits = " and ".join(said.commits) or "unknown"
         lines.append(f"decided at: {said.decided_at}")
         lines.append(f"commit: {commits}{', with changes' if said.dirty else ''}")
+        lines += [] if said.probes_live else ["no cohort was probed"]
         lines += [f"blocks: {why.text} (evidence: {why.evidence})" for why in said.reasons]
     lines += [f"unreliable: {reason}" for reason in found.reasons]
     lines.append(str(found))

@@ -1,5 +1,7 @@
 """What a rollout asks of staging over HTTP: a cohort's probe, the live percents, and snapshots."""
 
+from collections.abc import Callable
+
 from canary_pipeline.model.plan import SnapshotKind
 from canary_pipeline.model.urls import origin, shown_url
 from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
@@ -22,6 +24,7 @@ class ControlService:
         token: Token | None,
         timeout_seconds: float,
         tls: Tls = Tls(),  # noqa: B008 - frozen
+        check_stop: Callable[[], None] = lambda: None,
     ) -> None:
         """Know where to ask; nothing is sent yet.
 
@@ -30,16 +33,24 @@ class ControlService:
             token: Read again before every request that carries it.
             timeout_seconds: The whole time that one exchange may take.
             tls: Whom to trust, and what to show who we are.
+            check_stop: Called several times a second during an exchange; may raise to give it up.
         """
         self._endpoints = endpoints
         self._token = token
         self._timeout_seconds = timeout_seconds
         self._tls = tls
+        self._check_stop = check_stop
 
     def within(self, seconds: float) -> "ControlService":
         """The same, whose exchanges take no longer than this either."""
         timeout = min(self._timeout_seconds, seconds)
-        return ControlService(self._endpoints, self._token, timeout, self._tls)
+        return ControlService(self._endpoints, self._token, timeout, self._tls, self._check_stop)
+
+    def heeding(self, check_stop: Callable[[], None]) -> "ControlService":
+        """The same, whose exchanges are given up when this raises."""
+        return ControlService(
+            self._endpoints, self._token, self._timeout_seconds, self._tls, check_stop
+        )
 
     def evaluate(self, payload: dict[str, str]) -> Answer | Failure:
         """Ask the control service how it would route a thread.
@@ -97,6 +108,7 @@ class ControlService:
             most_bytes=most_bytes,
             timeout_seconds=self._timeout_seconds,
             tls=self._tls,
+            check_stop=self._check_stop,
         )
 
     def _bearer_for(self, url: str) -> str | None:

@@ -15,6 +15,7 @@ import time
 import zlib
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from urllib.parse import urljoin
 
 import urllib3
@@ -37,6 +38,8 @@ from canary_pipeline.outside.failures import (
 from canary_pipeline.outside.tls import Tls, client_context
 
 CHUNK_BYTES = 65536
+LOOK_UP_SECONDS = 0.2
+"""How often an exchange that is waited for is looked at."""
 _MOST_INTERIM = 100
 _HEADERS = {
     "Accept": "application/json",
@@ -55,6 +58,7 @@ def exchange(
     most_bytes: int,
     timeout_seconds: float,
     tls: Tls = Tls(),  # noqa: B008 - frozen
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Answer | Failure:
     """Ask once.
 
@@ -66,6 +70,7 @@ def exchange(
         most_bytes: Of the body; what is longer is cut.
         timeout_seconds: The whole time that the exchange may take.
         tls: Whom to trust, and what to show who we are.
+        check_stop: Called several times a second; what it raises gives the exchange up.
     """
     deadline = time.monotonic() + timeout_seconds
 
@@ -80,7 +85,7 @@ def exchange(
                 manager, method, url, headers, body, most_bytes=most_bytes, deadline=deadline
             )
 
-    return _within(timeout_seconds, ask)
+    return _within(timeout_seconds, ask, check_stop)
 
 
 def _authorization(url: str, bearer: str | None) -> dict[str, str]:
@@ -214,7 +219,9 @@ def _shown_location(url: str, location: str | None) -> str | None:
         return "an address that is none"
 
 
-def _within(seconds: float, ask: Callable[[], Answer]) -> Answer | Failure:
+def _within(
+    seconds: float, ask: Callable[[], Answer], check_stop: Callable[[], None]
+) -> Answer | Failure:
     """Run an exchange in a thread that is given up after so many seconds."""
     outcome: queue.SimpleQueue[Answer | Failure] = queue.SimpleQueue()
 
@@ -225,7 +232,9 @@ def _within(seconds: float, ask: Callable[[], Answer]) -> Answer | Failure:
             outcome.put(failure_of(error, seconds))
 
     threading.Thread(target=work, name="exchange", daemon=True).start()
-    try:
-        return outcome.get(timeout=seconds)
-    except queue.Empty:
-        return timed_out(seconds)
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        check_stop()
+        with suppress(queue.Empty):
+            return outcome.get(timeout=min(left, LOOK_UP_SECONDS))
+    return timed_out(seconds)

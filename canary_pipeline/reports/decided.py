@@ -8,6 +8,7 @@ from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import RolloutWarning
 from canary_pipeline.outside.signature import SignatureError, sign
+from canary_pipeline.reports.health import health_text
 from canary_pipeline.reports.statement import statement_text
 from canary_pipeline.reports.summary import summary_text
 from canary_pipeline.store import layout
@@ -38,7 +39,7 @@ def derived(evidence: Evidence, record: Record, files: dict[str, str]) -> Derive
         files: By name, the digest of every file that a decision is about.
     """
     decision = decide(record)
-    text = summary_text(record, decision, evidence.folder)
+    text = summary_text(record, decision, evidence.folder, health_text(record, evidence))
     summary = evidence.redactor.data(text.encode("utf-8", "replace"))
     last = record.header.last_attempt
     if last is not None and last.outcome is None:

@@ -35,7 +35,7 @@ class Demands:
         cohorts: Percents that the rollout must have gone through.
         soak_seconds: How long each of its cohorts must at least have soaked.
         demo: Whether it is a demo that is asked for.
-        environment: The name of the environment that it must be of; None for any but a demo.
+        environment: What must have been rolled out to.
     """
 
     commit: str | None = None
@@ -45,6 +45,10 @@ class Demands:
     soak_seconds: int = 0
     demo: bool = False
     environment: str | None = None
+
+    def ask_for(self, environment: str) -> bool:
+        """Whether a rollout to this environment is asked for; a demo only by its own flag."""
+        return (environment == DEMO) == self.demo and self.environment in (None, environment)
 
 
 @dataclass(frozen=True)
@@ -140,8 +144,8 @@ def _not_derived(evidence: Evidence, files: dict[str, str], data: bytes) -> dict
     """What does not follow from the folder although every file is the one that was named."""
     try:
         should_be = derived(evidence, evidence.verified_record(), files)
-    except NotARolloutError as error:
-        return {layout.HEADER: f"cannot be read: {error}"}
+    except Exception as error:  # noqa: BLE001 - whatever its files hold, an answer is given
+        return {layout.DECISION: f"cannot be derived ({type(error).__name__})"}
     if should_be.summary != evidence.read_bytes(layout.SUMMARY):
         return {layout.SUMMARY: "is not what follows from the folder"}
     if should_be.statement != data:
@@ -175,10 +179,8 @@ def _unmet(statement: Statement, demands: Demands, now: datetime) -> list[str]:
     said = statement.details
     found = [_commit(statement, demands), _age(said, demands, now)]
     found += [_cohorts(statement, demands), _soak(said, demands)]
-    if demands.environment not in (None, said.environment):
-        found.append(f"it is a rollout of {said.environment}, not of {demands.environment}")
-    if (said.environment == DEMO) != demands.demo:
-        found.append(f"it is a rollout of {said.environment}, and --demo is what asks for a demo")
+    if not demands.ask_for(said.environment):
+        found.append(f"it is a rollout of {said.environment}, which was not asked for")
     return [reason for reason in found if reason is not None]
 
 
@@ -222,7 +224,6 @@ def _soak(said: Details, demands: Demands) -> str | None:
 def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
     """Whether the newest decision below a root can be relied on; of its commit, if one is asked.
 
-    Below a root that holds rollouts of several environments, one of them has to be asked for.
     Newest is what was worked on last. A rollout counts for every commit that it has seen, so that
     none can hide a later block behind an older `allow`.
 
@@ -230,7 +231,7 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
         OSError: When the root cannot be listed.
     """
     dated: list[tuple[datetime, str, Evidence]] = []
-    names: set[str] = set()
+    environments = set()
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         evidence = Evidence(folder)
         try:
@@ -239,18 +240,16 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
             if any(evidence.exists(name) for name in layout.OF_A_ROLLOUT):
                 return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
             continue
-        name = record.header.environment
-        is_asked_for = (name == DEMO) == demands.demo and demands.environment in (None, name)
-        if is_asked_for and demands.commit in (None, *commits_seen(record)):
-            names.add(name)
-            dated.append((_touched_at(record.header), folder.name, evidence))
+        header = record.header
+        if demands.ask_for(header.environment) and demands.commit in (None, *commits_seen(record)):
+            environments.add(header.environment)
+            dated.append((_touched_at(header), folder.name, evidence))
+    if len(environments) > 1:
+        several = " and ".join(sorted(environments))
+        return Verification(root, (f"there are rollouts of {several}; --environment says which",))
     if not dated:
         which = f"commit {demands.commit}" if demands.commit else "any kind"
         return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
-    if len(names) > 1:
-        return Verification(
-            root, (f"rollouts of {', '.join(sorted(names))}: of which is not said",)
-        )
     return verify(max(dated)[2], demands, now)
 
 

@@ -45,6 +45,10 @@ class Context:
     signing_key: Path | None = None
     began: float | None = None
 
+    def __post_init__(self) -> None:
+        """Let a stop end what staging is being asked, too."""
+        object.__setattr__(self, "control", self.control.heeding(self.check_stop))
+
     def warn(self, step: str, message: str) -> None:
         """Add a warning that the summary will show, and tell the log."""
         warning = RolloutWarning(

@@ -61,6 +61,6 @@ def withdraw_newer(context: Context) -> None:
     }
     said = written_decision(other)
     other.update_header(lambda header: header.model_copy(update=withdrawn))
-    decision = write_decision(other, other.verified_record())
+    decision = write_decision(other, other.verified_record(), context.signing_key)
     if said == "allow":
         announce(other, "withdrawn", decision)

@@ -115,6 +115,7 @@ def test_snapshots_are_a_table_of_what_changed(in_process: InProcess) -> None:
     assert files == [f"runtime_metrics_{moment}.json" for moment in moments]
 
 
+@pytest.mark.slow
 def test_past_rollouts_are_a_table_and_a_picture(commands: Commands) -> None:
     assert commands.rollout("--cohorts", "5").code == 0
     assert commands.rollout("--cohorts", "5", "--skip-gates").code == 1

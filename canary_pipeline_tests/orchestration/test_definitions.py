@@ -96,6 +96,7 @@ def test_a_bad_declaration_keeps_the_location_from_loading(variable: str, value:
         rollout_definitions(STAGING, {variable: value})
 
 
+@pytest.mark.slow
 def test_the_package_is_the_code_location(commands: Commands) -> None:
     result = commands.run("dagster", "definitions", "validate", "-m", "canary_pipeline")
 
@@ -128,6 +129,7 @@ def test_the_checks_say_why(in_process: InProcess, staging: FakeStaging) -> None
     assert run.tags["canary/environment"] == "staging"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -150,6 +152,7 @@ def test_a_part_of_the_assets_is_no_green_run(names: list[str], commands: Comman
     assert commands.folders == []
 
 
+@pytest.mark.slow
 def test_all_assets_materialized_together_are_a_rollout(commands: Commands) -> None:
     result = commands.run(
         "dagster", "asset", "materialize", "-m", "canary_pipeline",
@@ -162,6 +165,7 @@ def test_all_assets_materialized_together_are_a_rollout(commands: Commands) -> N
     assert decision(folder) == "Decision: allow"
 
 
+@pytest.mark.slow
 def test_a_step_that_crashes_is_a_red_run_with_a_written_block(
     commands: Commands, checkout: Checkout
 ) -> None:
@@ -170,7 +174,7 @@ def test_a_step_that_crashes_is_a_red_run_with_a_written_block(
     checkout.gate("sync-security", trick)
     rollouts = commands.folder / "output/canary/spacetime"
 
-    result = commands.rollout("--cohorts", "5", more={"ROLLOUTS": str(rollouts)})
+    result = commands.dagster_rollout("--cohorts", "5", more={"ROLLOUTS": str(rollouts)})
 
     assert result.code == 1
     [folder] = commands.folders

@@ -6,7 +6,8 @@ from uuid import uuid4
 
 import pytest
 
-from canary_pipeline.outside.object_store import ObjectStore, open_store
+from canary_pipeline.outside.object_store import ObjectStore
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline_tests.outside.s3_server import seaweedfs
 from canary_pipeline_tests.rollout.conftest import clock, one_staging, staging
 

@@ -25,7 +25,8 @@ from canary_pipeline.outside.lease import (
     release,
     request_stop,
 )
-from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError, open_store
+from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.store.published import Published
 from canary_pipeline_tests.conftest import await_true
 from canary_pipeline_tests.outside.another_user import as_nobody, let_in
@@ -37,7 +38,7 @@ HOLDER = {"rollout": "staging-20260225T080000Z", "run": "r-1", "host": "host-a",
 HOLD = """
 import sys
 from canary_pipeline.outside import held_lease, lease
-from canary_pipeline.outside.object_store import open_store
+from canary_pipeline.outside.open_store import open_store
 held_lease.RENEW_SECONDS, lease.EXPIRY_SECONDS = 0.5, 3
 with held_lease.acquire(open_store(sys.argv[1]), 'staging', {'run': 'the-first'}) as held:
     print(held.token, flush=True)

@@ -15,8 +15,8 @@ from canary_pipeline.outside.object_store import (
     ObjectStore,
     StoreUnreachableError,
     StoreUnusableError,
-    open_store,
 )
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline_tests.outside.conftest import use_s3
 from canary_pipeline_tests.outside.s3_server import Ignores, careless_s3, free_ports
 
@@ -187,7 +187,7 @@ def test_a_writer_that_is_killed_amid_a_swap_holds_nobody_up(tmp_path: Path) -> 
     etag = store.create("key", b"one")
     program = (
         "import os, pathlib, signal\n"
-        "from canary_pipeline.outside.object_store import open_store\n"
+        "from canary_pipeline.outside.open_store import open_store\n"
         f"store = open_store('file://{tmp_path}')\n"
         "pathlib.Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"store.swap('key', b'never', '{etag}')\n"
@@ -208,7 +208,7 @@ def test_a_writer_that_is_paused_amid_a_swap_is_not_written_over(
     etag = store.create("key", b"one")
     program = (
         "import os, pathlib, signal, sys\n"
-        "from canary_pipeline.outside.object_store import open_store\n"
+        "from canary_pipeline.outside.open_store import open_store\n"
         f"store = open_store('file://{tmp_path}')\n"
         "real = pathlib.Path.replace\n"
         "def pause(*paths):\n"

@@ -13,8 +13,8 @@ from canary_pipeline.outside.object_store import (
     ObjectStore,
     Stored,
     StoreUnreachableError,
-    open_store,
 )
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.store.published import (
     Published,
     PublishedByAnotherError,

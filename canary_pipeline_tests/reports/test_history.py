@@ -32,6 +32,14 @@ def allowed(context: Context) -> Evidence:
     return context.evidence
 
 
+@pytest.fixture
+def older(allowed: Evidence) -> Evidence:
+    """The same, as a version wrote it that knew no `decision.json`."""
+    (allowed.folder / "decision.json").unlink()
+    change_header(allowed, decided_at=None)
+    return allowed
+
+
 def change_header(evidence: Evidence, **values: object) -> None:
     file = evidence.folder / "rollout.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
@@ -47,6 +55,9 @@ def test_an_allowed_rollout_is_told_whole(allowed: Evidence) -> None:
         ended_at=started_at + timedelta(seconds=90),
         duration_seconds=90.0,
         decision="allow",
+        verifies=True,
+        decided_at=started_at + timedelta(seconds=90),
+        commit=None,
         what_blocked="",
         attempts=1,
         outcome="finished",
@@ -78,23 +89,44 @@ def test_a_rollout_that_goes_on_is_not_allowed_by_what_was_decided_before(
 
     past = read_rollout(allowed)
 
-    assert (past.decision, past.outcome, past.attempts) == ("block", "under way or killed", 2)
-    assert past.what_blocked == "attempt 2 is under way, or was killed"
-    assert (past.ended_at, past.duration_seconds) == (None, None)
+    assert (past.decision, past.outcome, past.attempts) == (None, "killed", 2)
+    assert past.what_blocked.endswith(": attempt 2 is under way, or was killed")
+    assert (past.ended_at, past.duration_seconds, past.verifies) == (None, None, None)
     assert past.launched_by == "a test"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("SUMMARY.md", None),
+        ("decision.json", None),
+        ("decision.json", b"{}"),
+        ("gate-results.jsonl", b"{}\n"),
+        ("cohort-5.json", b"{}"),
+    ],
+)
+def test_what_does_not_follow_from_its_folder_is_no_decision(
+    name: str, data: bytes | None, allowed: Evidence
+) -> None:
+    allowed.remove(name) if data is None else allowed.write_bytes(name, data)
+
+    past = read_rollout(allowed)
+
+    assert (past.decision, past.verifies) == (None, False)
+    assert past.what_blocked.startswith(f"no decision: {name} ")
 
 
 @pytest.mark.parametrize("outcome", [None, "aborted", "crashed"])
 def test_an_allow_whose_last_attempt_did_not_finish_is_no_decision(
-    allowed: Evidence, outcome: str | None
+    older: Evidence, outcome: str | None
 ) -> None:
-    [attempt] = json.loads((allowed.folder / "rollout.json").read_text())["attempts"]
-    change_header(allowed, attempts=[{**attempt, "outcome": outcome}])
+    [attempt] = json.loads((older.folder / "rollout.json").read_text())["attempts"]
+    change_header(older, attempts=[{**attempt, "outcome": outcome}])
 
-    past = read_rollout(allowed)
+    past = read_rollout(older)
 
     assert past.decision is None
-    told = outcome or "under way or killed"
+    told = outcome or "killed"
     denied = f"no decision: SUMMARY.md says allow, but its last attempt is {told}"
     assert past.what_blocked.startswith(denied)
 
@@ -108,17 +140,17 @@ def test_an_allow_whose_last_attempt_did_not_finish_is_no_decision(
     ],
 )
 def test_an_allow_that_the_rows_deny_is_no_decision(
-    denied_by: str, why: str, allowed: Evidence
+    denied_by: str, why: str, older: Evidence
 ) -> None:
     if denied_by == "no row":
-        (allowed.folder / "cohort-results.jsonl").unlink()
+        (older.folder / "cohort-results.jsonl").unlink()
     elif denied_by == "an odd row":
-        with (allowed.folder / "gate-results.jsonl").open("a") as file:
+        with (older.folder / "gate-results.jsonl").open("a") as file:
             file.write("{}\n")
     else:
-        add(allowed, gate("one", "failed", detail="a\n\x1b[31mb"))
+        add(older, gate("one", "failed", detail="a\n\x1b[31mb"))
 
-    past = read_rollout(allowed)
+    past = read_rollout(older)
 
     assert past.decision is None
     told = past.what_blocked.removeprefix("no decision: SUMMARY.md says allow, but ")
@@ -138,12 +170,12 @@ def test_an_allow_that_the_rows_deny_is_no_decision(
     ],
 )
 def test_only_the_last_line_of_the_summary_decides(
-    text: str, decided: str | None, allowed: Evidence
+    text: str, decided: str | None, older: Evidence
 ) -> None:
-    allowed.write_text("SUMMARY.md", text)
+    older.write_text("SUMMARY.md", text)
 
-    assert written_decision(allowed) == decided
-    assert read_rollout(allowed).decision == decided
+    assert written_decision(older) == decided
+    assert read_rollout(older).decision == decided
 
 
 def test_a_rollout_without_a_summary_tells_how_far_it_came(context: Context) -> None:
@@ -151,8 +183,8 @@ def test_a_rollout_without_a_summary_tells_how_far_it_came(context: Context) -> 
 
     past = read_rollout(context.evidence)
 
-    assert (past.decision, past.outcome) == (None, "under way or killed")
-    assert past.what_blocked == "no decision: under way or killed"
+    assert (past.decision, past.outcome) == (None, "killed")
+    assert past.what_blocked.startswith("no decision: ")
     assert past.highest_passed == 100
 
 
@@ -187,8 +219,8 @@ def copies(evidence: Evidence, root: Path, count: int) -> None:
         change_header(Evidence(folder), started_at=rfc3339(started))
 
 
-def test_the_newest_come_first_whatever_their_names(allowed: Evidence, tmp_path: Path) -> None:
-    copies(allowed, tmp_path / "root", 12)
+def test_the_newest_come_first_whatever_their_names(older: Evidence, tmp_path: Path) -> None:
+    copies(older, tmp_path / "root", 12)
 
     newest = [past.folder.name for past in past_rollouts(tmp_path / "root", 3)]
 
@@ -200,10 +232,10 @@ def test_the_newest_come_first_whatever_their_names(allowed: Evidence, tmp_path:
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"environment": 1}', b"[" * 100000, None]
 )
 def test_a_header_that_cannot_be_read_is_a_problem_and_no_traceback(
-    allowed: Evidence, tmp_path: Path, content: bytes | None
+    older: Evidence, tmp_path: Path, content: bytes | None
 ) -> None:
     root = tmp_path / "root"
-    copies(allowed, root, 1)
+    copies(older, root, 1)
     header = root / "broken/rollout.json"
     header.parent.mkdir()
     header.mkdir() if content is None else header.write_bytes(content)
@@ -250,9 +282,9 @@ def test_a_moment_is_read_or_is_none(text: str | None, moment: datetime | None) 
 
 
 @pytest.mark.prove
-def test_a_thousand_rollouts_are_read_in_a_second(allowed: Evidence, tmp_path: Path) -> None:
+def test_a_thousand_rollouts_are_read_in_a_second(older: Evidence, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    copies(allowed, root, 1000)
+    copies(older, root, 1000)
 
     def seconds() -> float:
         started = time.perf_counter()

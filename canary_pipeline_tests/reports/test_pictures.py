@@ -57,8 +57,9 @@ def record(
     gates: Sequence[str] = ("one", "two"), cohorts: Sequence[int] = (5, 100),
 ) -> Record:  # fmt: skip
     header = Header.model_construct(
-        environment="staging", started_at=rfc3339(at(0)), attempts=list(attempts),
-        cohorts=list(cohorts), skip_gates=False, missing_for_probe=[],
+        environment="staging", started_at=rfc3339(at(0)), attempts=tuple(attempts),
+        cohorts=tuple(cohorts), skip_gates=False, missing_for_probe=(), soak_seconds=900,
+        commit=None, dirty=None, apply_command=None,
         gates=[Gate(name=name, command="true") for name in gates],
     )  # fmt: skip
     of_gates = tuple(row for row in rows if isinstance(row, model.GateRow))

@@ -32,7 +32,12 @@ from canary_pipeline_tests.rollout.conftest import (
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return settings_with(tmp_path, CANARY_APPLY_COMMAND=FAKE_APPLY, CANARY_COHORTS="100")
+    return settings_with(
+        tmp_path,
+        CANARY_APPLY_COMMAND=FAKE_APPLY,
+        CANARY_COHORTS="100",
+        CANARY_COHORT_SOAK_SECONDS="10",
+    )
 
 
 @pytest.fixture
@@ -202,7 +207,7 @@ def test_what_is_not_live_any_more_after_the_soak_fails(
     status: Behaviour, reason: str, context: Context, staging: FakeStaging, clock: FakeClock
 ) -> None:
     def drift() -> None:
-        if clock.seconds > 800:
+        if clock.seconds > 8:
             staging.snapshots[ROUTING_STATUS] = status
 
     clock.while_asleep = drift

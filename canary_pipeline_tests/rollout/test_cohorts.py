@@ -10,6 +10,7 @@ import pytest
 
 from canary_pipeline.model.record import InFlight
 from canary_pipeline.model.rows import CohortRow, GateRow
+from canary_pipeline.planning import Settings
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.context import Context
@@ -34,6 +35,12 @@ from canary_pipeline_tests.rollout.conftest import (
 
 class Interrupted(BaseException):
     pass
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """A soak shorter than an interval of its watch: the probe is the only look."""
+    return settings_with(tmp_path, CANARY_COHORT_SOAK_SECONDS="10")
 
 
 @pytest.fixture
@@ -65,10 +72,10 @@ PASSED = {
     "probed_at": "2026-02-25T08:00:00.000Z",
     "probe_seconds": 0.0,
     "soak_started_at": "2026-02-25T08:00:00.000Z",
-    "soak_ended_at": "2026-02-25T08:15:00.000Z",
-    "soak_seconds": 900,
-    "soaked_seconds": 900,
-    "duration_seconds": 900,
+    "soak_ended_at": "2026-02-25T08:00:10.000Z",
+    "soak_seconds": 10,
+    "soaked_seconds": 10,
+    "duration_seconds": 10,
     "driver": "control_service",
     "routing_reason": "default_driver",
     "attempt": 1,
@@ -152,7 +159,7 @@ EARLIER = cohort(5, "failed", reason="http_status")
         ([cohort(5, "skipped", reason="earlier_cohort_failed")], "earlier_cohort_failed"),
         # Of a rollout that was to probe:
         ([cohort(5, "skipped", reason="missing_control_base_or_token")], "earlier_cohort_failed"),
-        ([cohort(5, soaked_seconds=450.0)], "earlier_cohort_failed"),
+        ([cohort(5, soaked_seconds=9.0)], "earlier_cohort_failed"),
     ],
 )
 def test_what_keeps_a_cohort_from_being_probed(
@@ -347,7 +354,7 @@ def test_a_soak_lasts_as_long_as_planned_even_where_the_wall_clock_jumps(
 
     row = run_cohort(5, context)
 
-    assert sum(clock.slept) == row.soaked_seconds == row.duration_seconds == pytest.approx(900)
+    assert sum(clock.slept) == row.soaked_seconds == row.duration_seconds == pytest.approx(10)
 
 
 def interrupt_after(seconds: float, context: Context) -> None:
@@ -365,17 +372,42 @@ def interrupt_after(seconds: float, context: Context) -> None:
     clock.seconds = 0.0
 
 
+def test_a_longer_soak_is_watched_and_what_was_seen_is_evidence(
+    context: Context, staging: FakeStaging
+) -> None:
+    row = run_cohort(5, planned(context, soak_seconds=60))
+
+    assert row.status == "passed"
+    assert (row.soaked_seconds or 0) >= 60
+    assert len(staging.probed) >= 60 / 15, "the probe, and one at every look but the first"
+    assert (row.health_file, row.health_sha256) == (
+        "health-5.jsonl", context.evidence.sha256("health-5.jsonl"),
+    )  # fmt: skip
+    assert len(context.evidence.looks(5)) >= 60 / 15
+
+
+def test_a_soak_ends_where_a_look_decides_it(context: Context, staging: FakeStaging) -> None:
+    staging.snapshots["/m"] = answer(200, {"mirror": {"failed_total": 2}})
+    watched = asking(context, staging, "/m")
+
+    row = run_cohort(5, planned(watched, soak_seconds=60, limits=("mirror.failed_total<=1",)))
+
+    assert (row.status, row.reason) == ("failed", "limit_exceeded")
+    assert "mirror.failed_total" in (row.error or "")
+    assert (row.soaked_seconds or 0) < 60
+
+
 @pytest.mark.parametrize("away", [-365 * 86400, 0, 100, 5000])
 def test_an_interrupted_soak_goes_on_from_what_it_has_soaked_whatever_the_wall_clock_says(
     away: float, context: Context, clock: FakeClock, staging: FakeStaging
 ) -> None:
-    interrupt_after(303, context)
+    interrupt_after(7, context)
     clock.wall += timedelta(seconds=away)
 
     row = run_cohort(5, next_attempt(context))
 
-    assert 597 <= sum(clock.slept) <= 603, "what was soaked since the last note is soaked again"
-    assert row.soaked_seconds == pytest.approx(900)
+    assert 4.5 <= sum(clock.slept) <= 5, "what was soaked since the last note is soaked again"
+    assert row.soaked_seconds == pytest.approx(10)
     assert (row.attempt, row.run_id) == (2, "run-2")
     assert staging.probed == [5]
 
@@ -383,14 +415,14 @@ def test_an_interrupted_soak_goes_on_from_what_it_has_soaked_whatever_the_wall_c
 def test_an_interrupted_soak_is_not_gone_on_with_at_another_commit(
     context: Context, clock: FakeClock, staging: FakeStaging
 ) -> None:
-    interrupt_after(300, context)
+    interrupt_after(7, context)
     second = next_attempt(context)
     context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
     add(context.evidence, gate("one", of=2), gate("two", of=2))
 
     run_cohort(5, second)
 
-    assert sum(clock.slept) == pytest.approx(900)
+    assert sum(clock.slept) == pytest.approx(10)
     assert staging.probed == [5, 5]
 
 
