@@ -1,54 +1,30 @@
 """What every measured run gets: a checkout with gates, a staging on loopback, a fresh history."""
 
+import math
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from time import monotonic
 
-from benchmarks.processes import Measured, measure
+from benchmarks.measured import Measured, adopt_orphans, measure
 from canary_pipeline_tests.fake_staging import FakeStaging
 
 TOKEN = "token-of-the-benchmark"  # noqa: S105 - a loopback server's
 PROGRAMS = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parent.parent
 
-GATE_SECONDS_VARIABLE = "BENCHMARK_GATE_SECONDS"
-LOG_BYTES_VARIABLE = "BENCHMARK_LOG_BYTES"
+GATE_SECONDS = 1.0
+"""How long each of the four gates takes: what is trivial costs no CPU."""
 
-_GATE = f"""#!/usr/bin/env bash
-if [ "$1" = spacetime-chaos ] && [ -n "${{{LOG_BYTES_VARIABLE}:-}}" ]; then
-	yes "a line of what a gate prints while it works" | head -c "${LOG_BYTES_VARIABLE}"
-fi
-exec sleep "${{{GATE_SECONDS_VARIABLE}:-0}}"
-"""
+_GATE = f"#!/bin/sh\nexec sleep {GATE_SECONDS:g}\n"
 
 _OTHERS = ("OA_", "DAGSTER_", "CANARY_", "LOCAL_STAGING_", "BENCHMARK_", "PYTHON")
 """Prefixes of variables that would change what is measured."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One measured run, and where it left its files."""
-
-    measured: Measured
-    folder: Path
-
-    @property
-    def rollout(self) -> Path:
-        """The rollout's folder."""
-        [found] = (self.folder / "output/canary/spacetime").iterdir()
-        return found
-
-    @property
-    def dagster_home(self) -> Path:
-        """The history of runs, which holds this one only."""
-        return self.folder / "dagster"
 
 
 class World:
@@ -80,6 +56,7 @@ class World:
         Args:
             limit_seconds: How long all runs together may take.
         """
+        adopt_orphans()
         with (
             tempfile.TemporaryDirectory(prefix="canary-benchmark-") as folder,
             FakeStaging.serving(TOKEN) as staging,
@@ -98,27 +75,34 @@ class World:
         more: Mapping[str, str] | None = None,
         *,
         fresh_home: bool = True,
-        watch_memory: bool = False,
-    ) -> Run:
+        watch: bool = False,
+        limit_seconds: float = math.inf,
+    ) -> Measured:
         """Measure a command in a folder of its own.
 
         Args:
             command: Program and arguments.
             more: Variables beyond those that configure a rollout without soaks.
             fresh_home: Whether it finds a Dagster instance that is ready and has no history.
-            watch_memory: Whether to sample its memory.
+            watch: Whether to look at its processes while it runs.
+            limit_seconds: How long it may take, if not as long as there is time for all of them.
 
         Raises:
-            RunFailedError: When it does not end well, or the time for all of them is over.
+            RunFailedError: When it does not end well.
+            RunLateError: When it does not end in time.
         """
         folder = self.folder / str(next(self._numbers))
         folder.mkdir()
         if fresh_home:
             shutil.copytree(self.folder / "dagster", folder / "dagster")
         environment = {**self._environment(folder), **(more or {})}
-        left = max(self._ends_at - monotonic(), 0)
-        measured = measure(command, folder, environment, left, watch_memory=watch_memory)
-        return Run(measured, folder)
+        limit = min(limit_seconds, max(self.seconds_left, 1.0))
+        return measure(command, folder, environment, limit, watch=watch)
+
+    @property
+    def seconds_left(self) -> float:
+        """How long all further runs together may take."""
+        return self._ends_at - monotonic()
 
     def _environment(self, folder: Path) -> dict[str, str]:
         kept = {name: text for name, text in os.environ.items() if not name.startswith(_OTHERS)}

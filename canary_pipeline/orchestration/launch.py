@@ -5,6 +5,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import dagster as dg
 
@@ -13,9 +14,8 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.orchestration.command import Command, commanding
 from canary_pipeline.orchestration.rollout import PARTITION_TAG, Rollout
-from canary_pipeline.orchestration.rollout_definitions import definitions_of
+from canary_pipeline.orchestration.rollout_definitions import rollout_job
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, ROLLOUT_TAG, worked_on
-from canary_pipeline.sources import declared
 from canary_pipeline.store.folder import Evidence
 
 
@@ -31,6 +31,7 @@ def execute(
         parallel_gates: How many gates run at once.
     """
     plan = evidence.header().plan
+    job_of.cache_clear()  # variables shape it, too
     job = dg.build_reconstructable_job(
         __name__,
         "job_of",
@@ -50,8 +51,9 @@ def execute(
     return result.success
 
 
+@cache
 def job_of(plan: str, parallel_gates: int) -> dg.JobDefinition:
-    """The job of a rollout that is planned already.
+    """The job of a rollout that is planned already; Dagster asks for it more than once.
 
     Args:
         plan: The plan, as JSON.
@@ -66,8 +68,7 @@ def job_of(plan: str, parallel_gates: int) -> dg.JobDefinition:
         planned.changes_staging,
         planned.gate_groups,
     )
-    values = declared(found, os.environ)
-    return definitions_of(rollout, values, os.environ).resolve_job_def(found.job_name)
+    return rollout_job(rollout)
 
 
 def _run_config(plan: Plan) -> dict[str, object]:

@@ -45,6 +45,26 @@ def definitions_of(
     rollout: Rollout, values: SettingValues, variables: Mapping[str, str]
 ) -> dg.Definitions:
     """The same, of a rollout whose shape is known."""
+    return dg.Definitions.merge(
+        _executable(rollout),
+        dg.Definitions(
+            assets=[promotion_asset(rollout), history_asset(rollout)],
+            schedules=rollout_schedules(rollout, values, variables),
+            sensors=[
+                decision_sensor(rollout, values),
+                left_live_sensor(rollout, values),
+                history_sensor(rollout),
+            ],
+        ),
+    )
+
+
+def rollout_job(rollout: Rollout) -> dg.JobDefinition:
+    """The job alone, for a command that executes it: it needs nothing that launches or watches."""
+    return _executable(rollout).resolve_job_def(rollout.environment.job_name)
+
+
+def _executable(rollout: Rollout) -> dg.Definitions:
     # A job's owners are beta in Dagster; a warning at each load helps nobody.
     warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
     environment = rollout.environment
@@ -63,16 +83,8 @@ def definitions_of(
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
-            promotion_asset(rollout),
-            history_asset(rollout),
         ],
         jobs=[job],
-        schedules=rollout_schedules(rollout, values, variables),
-        sensors=[
-            decision_sensor(rollout, values),
-            left_live_sensor(rollout, values),
-            history_sensor(rollout),
-        ],
         resources={"rollout": rollout_resource(rollout)},
         executor=executor,
     )

@@ -128,7 +128,7 @@ def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
 
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
-        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
+        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - a missing library
 
         evidence = entered.evidence
         record = evidence.verified_record()

@@ -13,7 +13,9 @@ from canary_pipeline.model.limits import Limit
 from canary_pipeline.model.soaks import series
 from canary_pipeline.model.text import foreign
 from canary_pipeline.reports.health import Soak
-from canary_pipeline.reports.timeline import HIGHEST_INCHES, VERMILLION, WIDTH_INCHES, png, unit_of
+from canary_pipeline.reports.lanes import unit_of
+from canary_pipeline.reports.plot import HIGHEST_INCHES, WIDTH_INCHES, png
+from canary_pipeline.reports.timeline import VERMILLION
 
 PANEL_INCHES = 1.5
 MOST_MARKED = 100

@@ -5,14 +5,16 @@ from statistics import median
 
 from matplotlib.figure import Figure
 
-from canary_pipeline.reports import timeline
 from canary_pipeline.reports.history import PastRollout
+from canary_pipeline.reports.lanes import unit_of
+from canary_pipeline.reports.plot import WIDTH_INCHES, png
+from canary_pipeline.reports.timeline import GREEN, GREY, VERMILLION
 
 # Colour and marker by decision.
 _LOOKS = {
-    "allow": (timeline.GREEN, "o"),
-    "block": (timeline.VERMILLION, "X"),
-    "without a decision": (timeline.GREY, "s"),
+    "allow": (GREEN, "o"),
+    "block": (VERMILLION, "X"),
+    "without a decision": (GREY, "s"),
 }
 OUTLIER = 20  # times as long as usual; then the scale is in powers of ten
 
@@ -23,7 +25,7 @@ def trend(rollouts: Sequence[PastRollout]) -> bytes:
     Args:
         rollouts: Any number, in any order; those that cannot be read are left out.
     """
-    return timeline.png(lambda: trend_figure(rollouts))
+    return png(lambda: trend_figure(rollouts))
 
 
 def trend_figure(rollouts: Sequence[PastRollout]) -> Figure:
@@ -33,8 +35,8 @@ def trend_figure(rollouts: Sequence[PastRollout]) -> Figure:
     words = [rollout.decision or "without a decision" for rollout in found]
     lengths = [rollout.duration_seconds or 0.0 for rollout in found]
     usual = median([seconds for seconds in lengths if seconds] or [1.0])
-    unit, unit_name = timeline.unit_of(usual)
-    figure = Figure(figsize=(timeline.WIDTH_INCHES, 4.0), layout="constrained")
+    unit, unit_name = unit_of(usual)
+    figure = Figure(figsize=(WIDTH_INCHES, 4.0), layout="constrained")
     axes = figure.subplots()
     for word, (colour, marker) in _LOOKS.items():
         where = [at for at, own in enumerate(words) if own == word]

@@ -1,7 +1,10 @@
 """Pictures say what happened, in words and bars that can be found in them."""
 
 import io
+import subprocess
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,19 +12,28 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
-from matplotlib.text import Text
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from canary_pipeline.model import rows as model
+from canary_pipeline.model.limits import parse_limits
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.model.record import Attempt, Header, Record
 from canary_pipeline.reports.history import PastRollout
-from canary_pipeline.reports.timeline import HIGHEST_INCHES, timeline, timeline_figure
+from canary_pipeline.reports.lanes import Course, Panel, course_of
+from canary_pipeline.reports.soak_picture import soak_figure, soak_picture
+from canary_pipeline.reports.timeline import HIGHEST, MOST_TICKS, ticks, timeline
 from canary_pipeline.reports.trend import trend, trend_figure
+from canary_pipeline_tests.model.soak_by_hand import (
+    FAILED,
+    LIMITS,
+    LOST,
+    WATCH,
+    WITHOUT_LIMITS,
+    look,
+)
 
 DAY = 86400.0
 Bars = dict[str, list[tuple[str, float, float]]]
@@ -74,21 +86,20 @@ ALLOWED = record(PASSED, attempt(0, 1870))
 SOAKS = [("soak", 1.05, 15.0), ("soak", 16.1, 15.0)]
 
 
-def texts(figure: Figure) -> list[str]:
-    return [item.get_text() for item in figure.findobj(Text) if isinstance(item, Text)]
+def texts(course: Course) -> list[str]:
+    ends = [end for panel in course.panels for end in panel.lanes.values()]
+    return [course.title, course.subtitle, *(end.words for end in ends)]
 
 
-def bars(*panels: Axes) -> Bars:
+def bars(*panels: Panel) -> Bars:
     """By lane, each bar's look, start and width in the panel's unit, from left to right."""
     found: Bars = {}
-    for axes in panels:
-        lanes = [label.get_text() for label in axes.get_yticklabels()]
-        found |= {lane: [] for lane in lanes}
-        for drawn in axes.containers:
-            for bar in (bar for bar in drawn if isinstance(bar, Rectangle)):
-                place = round(float(bar.get_x()), 2), round(float(bar.get_width()), 2)
-                lane = lanes[round(bar.get_y() + 0.31)]
-                found[lane].append((str(drawn.get_label()), *place))
+    for panel in panels:
+        found |= {lane: [] for lane in panel.lanes}
+        for bar in panel.bars:
+            unit = panel.unit[0]
+            place = round(bar.start / unit, 2), round(bar.seconds / unit, 2)
+            found[bar.lane].append((bar.look, *place))
     return {lane: sorted(own, key=lambda bar: bar[1]) for lane, own in found.items()}
 
 
@@ -98,11 +109,11 @@ def image(png: bytes) -> Image.Image:
 
 
 def test_an_allowed_rollout_has_its_gates_side_by_side_and_a_bar_for_each_soak() -> None:
-    figure = timeline_figure(ALLOWED, at(1870))
+    course = course_of(ALLOWED, at(1870))
 
     wanted = {"staging, 2026-02-25 08:00:00 UTC: allow", "31 min 10 s; 1 attempt"}
-    assert {*wanted, "02-25 08:00:01  passed in 29.0 s"} <= set(texts(figure))
-    gates, cohorts = map(bars, figure.axes)
+    assert {*wanted, "02-25 08:00:01  passed in 29.0 s"} <= set(texts(course))
+    gates, cohorts = map(bars, course.panels)
     assert gates == {"gate one": [("gate passed", 1, 29)], "gate two": [("gate passed", 1, 59)]}
     assert [own[-1] for own in cohorts.values()] == SOAKS
     probes = [("(apply and) probe", 1.0), ("(apply and) probe", 16.05)]
@@ -112,7 +123,7 @@ def test_an_allowed_rollout_has_its_gates_side_by_side_and_a_bar_for_each_soak()
 def test_a_gate_that_waited_for_another_begins_where_it_began() -> None:
     queued = record([gate("one", 90, 100), gate("two", 0, 90)], attempt(0, 100))
 
-    drawn = bars(timeline_figure(queued, at(100)).axes[0])
+    drawn = bars(course_of(queued, at(100)).panels[0])
 
     assert drawn == {"gate one": [("gate passed", 90, 10)], "gate two": [("gate passed", 0, 90)]}
 
@@ -122,12 +133,12 @@ def test_what_failed_is_told_apart_and_what_waited_has_no_bar() -> None:
     skipped = {"status": "skipped", "reason": "gates_not_passed", "duration_seconds": 0.0}
     rest = [cohort(percent, 61, 0, **skipped) for percent in (5, 100)]
 
-    figure = timeline_figure(record([GATES[0], failed, *rest], attempt(0, 61)), at(61))
+    course = course_of(record([GATES[0], failed, *rest], attempt(0, 61)), at(61))
 
     why = "1 min 1 s; 1 attempt; gate two failed: exit code 1 (and 2 more)"
-    assert {"staging, 2026-02-25 08:00:00 UTC: block", why} <= set(texts(figure))
-    assert texts(figure).count("skipped: gates_not_passed") == 2
-    drawn = [own for own in bars(*figure.axes).values() if own]
+    assert {"staging, 2026-02-25 08:00:00 UTC: block", why} <= set(texts(course))
+    assert texts(course).count("skipped: gates_not_passed") == 2
+    drawn = [own for own in bars(*course.panels).values() if own]
     assert drawn == [[("gate passed", 1, 29)], [("failed", 1, 59)]]
 
 
@@ -137,11 +148,39 @@ def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() 
         status="passed", attempt=1, started_at=rfc3339(at(7 * DAY)), duration_seconds=60.0
     )
 
-    figure = timeline_figure(record([*GATES, drifted, undone], attempt(0, 300)), at(300))
+    course = course_of(record([*GATES, drifted, undone], attempt(0, 300)), at(300))
 
-    (soak, failed), _, rolled_back = bars(figure.axes[1]).values()
+    (soak, failed), _, rolled_back = bars(course.panels[1]).values()
     assert (soak, failed[:2]) == (("soak", 1.05, 1.83), ("failed", 2.88))
     assert rolled_back == [("rolled back", 3.88, 1)]  # by hand, a week later
+
+
+def test_a_soak_ends_at_its_verdict_and_its_bad_looks_are_ticks() -> None:
+    values = {"reason": "limit_exceeded", "duration_seconds": 300, "soaked_seconds": 240.0}
+    failed = cohort(5, 60, 900, status="failed", **values)
+    looks = {5: [120.0, 240.0, 9999.0], 100: [5.0]}
+
+    course = course_of(record([*GATES, failed], attempt(0, 400)), at(400), looks)
+
+    assert bars(course.panels[1])["cohort 5 %"] == [
+        ("(apply and) probe", 1.0, 1.0), ("soak", 2.0, 4.0), ("bad look", 4.0, 0.0),
+        ("failed", 6.0, 0.0), ("bad look", 6.0, 0.0),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [LIMITS, f"+{FAILED}<=9, other<=1"])
+def test_soaks_are_drawn_with_their_limits(limits: str) -> None:
+    watch = replace(WATCH, limits=parse_limits(limits))
+    seen = [look(1, 0, {FAILED: 5}), look(2, 15, {FAILED: 7}), look(3, 30, **LOST)]
+
+    figure = soak_figure([(5, watch, seen), (100, watch, seen[:1])], watch.limits)
+
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(map(str, watch.limits))
+    first = figure.axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in first[:2]] == [[0, 2], [0]]
+    assert list(first[2].get_ydata()) == [watch.limits[0].number] * 2
+    assert image(soak_picture([(5, watch, seen)]) or b"").size[0] == 1100
+    assert soak_picture([(5, WITHOUT_LIMITS, seen)]) is None
 
 
 @pytest.mark.parametrize(
@@ -149,10 +188,10 @@ def test_a_cohort_that_failed_in_its_soak_ends_there_and_the_rollback_follows() 
     [(GATES, "cohort 5 %", (1, 7.33)), (GATES[:1], "gate two", (0, 8.33))],
 )
 def test_an_abort_marks_what_was_under_way(rows: Any, lane: str, bar: tuple[float, float]) -> None:
-    figure = timeline_figure(record(rows, attempt(0, 500, "aborted")), at(500))
+    course = course_of(record(rows, attempt(0, 500, "aborted")), at(500))
 
-    assert bars(*figure.axes)[lane] == [("stopped or under way", *bar)]
-    assert any("attempt 1 aborted: stopped by SIGTERM" in text for text in texts(figure))
+    assert bars(*course.panels)[lane] == [("stopped or under way", *bar)]
+    assert any("attempt 1 aborted: stopped by SIGTERM" in text for text in texts(course))
 
 
 def test_a_day_between_attempts_is_not_drawn_and_a_resumed_soak_is_as_long_as_it_was() -> None:
@@ -160,28 +199,28 @@ def test_a_day_between_attempts_is_not_drawn_and_a_resumed_soak_is_as_long_as_it
     rows = [*GATES, resumed, cohort(100, DAY + 960, 900, attempt=2)]
     attempts = attempt(0, 100, "aborted"), attempt(DAY, DAY + 1870)
 
-    figure = timeline_figure(record(rows, *attempts), at(DAY + 1870))
+    course = course_of(record(rows, *attempts), at(DAY + 1870))
 
-    assert [own[-1][2] for own in bars(figure.axes[1]).values()] == [15, 15]
-    assert figure.axes[1].get_xlim()[1] < 33
-    assert "24 h 31 min; 2 attempts" in texts(figure)
+    assert [own[-1][2] for own in bars(course.panels[1]).values()] == [15, 15]
+    assert course.panels[1].high / 60 < 33
+    assert "24 h 31 min; 2 attempts" in texts(course)
 
 
 def test_a_clock_that_was_set_back_a_minute_shortens_nothing() -> None:
     set_back = record([*PASSED[:3], cohort(100, 903, 900)], attempt(0, 1810))
 
-    figure = timeline_figure(set_back, at(1810))
+    course = course_of(set_back, at(1810))
 
-    assert [own[-1] for own in bars(figure.axes[1]).values()] == SOAKS
+    assert [own[-1] for own in bars(course.panels[1]).values()] == SOAKS
     assert set_back.duration_seconds == 59 + 2 * 903
-    assert "31 min 5 s; 1 attempt" in texts(figure)
+    assert "31 min 5 s; 1 attempt" in texts(course)
 
 
 @pytest.mark.parametrize("outcome", [None, "aborted", "crashed"])
 def test_no_picture_says_allow_before_the_last_attempt_has_finished(outcome: str | None) -> None:
-    figure = timeline_figure(record(PASSED, attempt(0, None, outcome)), at(1870))
+    course = course_of(record(PASSED, attempt(0, None, outcome)), at(1870))
 
-    assert not any(text.endswith("allow") for text in texts(figure))
+    assert not any(text.endswith("allow") for text in texts(course))
 
 
 @pytest.mark.filterwarnings("error")
@@ -191,7 +230,7 @@ def test_whatever_a_row_says_is_drawn_as_text_of_one_line(text: str) -> None:
     odd = record([row], attempt(0, 31), gates=["one", text])
 
     assert image(timeline(odd, at(31))).size[0] == 1100
-    assert not any("\n" in said or len(said) > 300 for said in texts(timeline_figure(odd, at(31))))
+    assert not any("\n" in said or len(said) > 300 for said in texts(course_of(odd, at(31))))
 
 
 @pytest.mark.parametrize("moment", ["never", None, "9999-12-31T23:59:59Z", "0001-01-01"])
@@ -201,7 +240,7 @@ def test_no_moment_or_length_that_a_file_tells_is_too_odd(moment: str, seconds: 
     rows = [odd, cohort(5, 0, seconds, probed_at=moment)]
 
     assert image(timeline(record(rows, attempt(0, 31)), at(0))).size[0] == 1100
-    assert timeline_figure(record(rows), at(0)).axes  # with no attempt
+    assert course_of(record(rows), at(0)).panels  # with no attempt
 
 
 def test_a_usual_picture_is_small_and_the_users_own_style_changes_nothing() -> None:
@@ -219,10 +258,24 @@ def test_many_lanes_and_very_short_or_long_rollouts_stay_readable() -> None:
     rows = [gate(name, 0, 60) for name in gates] + [cohort(it, 60 * it, 9) for it in range(1, 101)]
     many = record(rows, attempt(0, 6100), gates=gates, cohorts=range(1, 101))
 
-    assert image(timeline(many, at(6100))).size == (1100, HIGHEST_INCHES * 100)
+    assert image(timeline(many, at(6100))).size == (1100, HIGHEST)
     for total, unit in ((0.1, "seconds"), (30 * DAY, "days")):
-        figure = timeline_figure(record([cohort(5, 0, total)], attempt(0, total)), at(total))
-        assert figure.axes[1].get_xlabel() == f"{unit} of work since the start"
+        course = course_of(record([cohort(5, 0, total)], attempt(0, total)), at(total))
+        assert course.panels[1].unit[1] == unit
+
+
+@given(st.floats(0, 1e9), st.floats(1e-3, 1e9))
+def test_a_scale_has_a_few_round_ticks_within_its_ends(low: float, length: float) -> None:
+    found = ticks(low, low + length)
+
+    assert 1 <= len(found) <= MOST_TICKS + 1
+    assert all(low - length * 1e-6 <= tick <= (low + length) * (1 + 1e-9) for tick in found)
+
+
+def test_a_timeline_is_drawn_without_the_library_that_takes_long_to_import() -> None:
+    code = "import canary_pipeline.reports.timeline, sys; sys.exit('matplotlib' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def past(number: int, decision: Any, seconds: float | None = 4500) -> PastRollout:
