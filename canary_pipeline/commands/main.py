@@ -282,7 +282,6 @@ def history(
 )
 @click.option("--environment", metavar="NAME", help="What must have been rolled out to.")
 @click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
-@click.option("--environment", metavar="NAME", help="The environment that it must be of.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
     """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
