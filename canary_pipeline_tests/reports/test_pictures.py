@@ -177,8 +177,8 @@ def test_soaks_are_drawn_with_their_limits(limits: str) -> None:
 
     assert [axes.get_title(loc="left") for axes in figure.axes] == list(map(str, watch.limits))
     first = figure.axes[0].get_lines()
-    assert [list(line.get_ydata()) for line in first[:2]] == [[0, 2], [0]]
-    assert list(first[2].get_ydata()) == [watch.limits[0].number] * 2
+    assert [np.asarray(line.get_ydata()).tolist() for line in first[:2]] == [[0, 2], [0]]
+    assert np.asarray(first[2].get_ydata()).tolist() == [watch.limits[0].number] * 2
     assert image(soak_picture([(5, watch, seen)]) or b"").size[0] == 1100
     assert soak_picture([(5, WITHOUT_LIMITS, seen)]) is None
 
