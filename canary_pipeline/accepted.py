@@ -120,6 +120,8 @@ def _existing(kind: Callable[[Path], bool]) -> Callable[[str], Path]:
 
 
 def _limits(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError(text)
     return ", ".join(map(str, parse_limits(text)))
 
 

@@ -1,8 +1,11 @@
 """The settings, as one class: each with its default, what it accepts and where it is read."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -203,18 +206,26 @@ class SettingValues(BaseModel):
     # fmt: on
 
 
-def settings_table(environment: Environment) -> dict[str, Setting]:
+def settings_table(environment: Environment) -> Mapping[str, Setting]:
     """The settings of a rollout of this environment by name, in the order people meet them."""
+    return _table(environment.variable_stem, tuple(gate.name for gate in environment.gates))
+
+
+@cache
+def _table(prefix: str, gates: tuple[str, ...]) -> Mapping[str, Setting]:
     table = {}
     for name, info in SettingValues.model_fields.items():
-        (setting,) = (item for item in info.metadata if isinstance(item, Setting))
-        table[name] = replace(setting, name=name, variable=_variable(environment, setting, name))
-    gates = a.groups_of(tuple(gate.name for gate in environment.gates))
-    return {**table, "gate_groups": replace(table["gate_groups"], kind=gates)}
+        row: Setting = info.metadata[-1]
+        variable = _variable(prefix, row, name)
+        # By its fields, since there may be a thousand environments and `replace` is slower.
+        table[name] = Setting(
+            row.kind, row.help, row.flag, variable, row.launch_key, row.secret, name
+        )
+    groups = replace(table["gate_groups"], kind=a.groups_of(gates))
+    return MappingProxyType({**table, "gate_groups": groups})
 
 
-def _variable(environment: Environment, setting: Setting, name: str) -> str | None:
-    prefix = environment.variable_stem
+def _variable(prefix: str, setting: Setting, name: str) -> str | None:
     if prefix == "OA_STAGING" and name in ("runtime_metrics_url", "control_status_url"):
         prefix = "OA"  # the names of these two are older than other environments
     variable = setting.variable and setting.variable.replace("FIELD", name.upper())

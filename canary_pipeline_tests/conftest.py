@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import dagster as dg
 import pytest
+from hypothesis import settings
 
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.environments import STAGING
@@ -31,6 +32,9 @@ GATES = {
 }
 
 PROGRAMS = Path(sys.executable).parent
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 CORE = ("python", "-m", "canary_pipeline_tests.core_alone")
 """`canary-rollout` without Dagster: the same files and exit codes in a tenth of the time."""
@@ -67,8 +71,9 @@ def await_true(condition: Callable[[], Any], seconds: float = 120, every: float 
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let no test read or write what this host knows of its environments."""
+    """Let no test read or write what this host knows of its environments, or claim them."""
     monkeypatch.setenv("CANARY_PIPELINE_STATE_DIR", str(tmp_path / "state"))
+    monkeypatch.setenv("CANARY_PIPELINE_CLAIM_DIR", str(tmp_path))
 
 
 @dataclass

@@ -122,6 +122,8 @@ def test_a_public_key_signs_by_the_agent(signing: Signing) -> None:
         os.kill(int(variables["SSH_AGENT_PID"]), 15)
 
     assert problem(folder, signing.signers(key)) == ""
+    logs = list(folder.glob("logs/gate-*.log"))
+    assert [log.read_text() for log in logs] == ["all is well\n"] * 4, "a gate saw key or agent"
 
 
 @pytest.mark.parametrize("what", ["locked", "missing", "no key"])

@@ -79,6 +79,8 @@ def given_by(source: str, name: str, text: str) -> tuple[dict[str, str], dict[st
     flag, variable = CONTRACT[name]
     half = {"control_base_url": TOKEN_VARIABLE}.get(name, "OA_STAGING_CONTROL_BASE_URL")
     other = {half: "http://host"} if name == "control_base_url" or "auth" in name else {}
+    if name == "limits":
+        other = {**LIVE, "OA_RUNTIME_METRICS_URL": "http://host/metrics"}
     if source == "flag":
         assert flag
         return other, {name: text}
@@ -409,7 +411,9 @@ def test_precedence_of_the_soak(
     assert declared(STAGING, variables).soak_seconds == int(variable or 900)
 
 
-REFUSABLE = [name for name, row in CONTRACT.items() if all(row) and name != "apply_command"]
+REFUSABLE = [
+    name for name, row in CONTRACT.items() if all(row) and name not in ("apply_command", "limits")
+]
 
 
 @pytest.mark.parametrize("name", REFUSABLE)
@@ -681,7 +685,7 @@ def test_restoring_staging_looks_at_no_setting_that_it_has_no_use_for() -> None:
     gone = {"OA_STAGING_CANARY_SIGNING_KEY": "/gone", "OA_STAGING_CANARY_CRON": "never"}
 
     assert resolve(STAGING, {**APPLYING, **gone}, names=RESTORING).plan.changes_staging
-    with pytest.raises(SettingError, match="SIGNING_KEY is '/gone'"):
+    with pytest.raises(SettingError, match="CRON is 'never'"):
         resolve(STAGING, {**APPLYING, **gone})
 
 
@@ -724,7 +728,7 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
         ({"cohorts": [5, 10]}, (5, 10)),
         ({"cohorts": "5,10"}, (5, 10)),
         ({"require_probes": False}, False),
-        ({"limits": ["+a<=0", "b<=5"]}, "+a<=0,b<=5"),
+        ({"limits": ["+a<=0", "b<=5"], "soak_seconds": 60}, "+a<=0, b<=5"),
         ({"gate_groups": ["spacetime-chaos", "sync-security"]}, (
             ("spacetime-chaos", "sync-security"),
         )),
@@ -734,9 +738,13 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
     ],
 )  # fmt: skip
 def test_a_file_may_say_a_value_in_its_own_type(values: Mapping[str, object], read: object) -> None:
-    [name] = values
-
-    assert getattr(resolve(from_file(**values), {}).values, name) == read
+    name = next(iter(values))
+    variables = {
+        "OA_STAGING_EU_CONTROL_BASE_URL": "http://host",
+        "OA_STAGING_EU_CONTROL_AUTH_TOKEN": "t",
+    }
+    variables["OA_STAGING_EU_RUNTIME_METRICS_URL"] = "http://host/metrics"
+    assert getattr(resolve(from_file(**values), variables).values, name) == read
 
 
 @pytest.mark.parametrize(

@@ -149,12 +149,16 @@ def stoppable(
     return Stoppable(commands, checkout, staging, f"{tmp_path}-is-stopped")
 
 
+def soaked_long(state: dict[str, Any]) -> bool:
+    return bool((state["soaked_seconds"] or 0) >= 5)
+
+
 @pytest.mark.slow
 def test_a_rollout_that_is_killed_in_its_soak_only_waits_for_what_is_left(
     commands: Commands, staging: FakeStaging
 ) -> None:
     process = commands.start_rollout("--cohorts", "5", "--cohort-soak-seconds", "9")
-    state = await_true(lambda: [each for each in in_flight(commands) if each["soaked_seconds"]])[0]
+    [state] = await_true(lambda: [each for each in in_flight(commands) if soaked_long(each)])
     commands.kill(process)
     [folder] = commands.folders
     assert not (folder / "SUMMARY.md").exists()

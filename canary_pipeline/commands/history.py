@@ -72,17 +72,20 @@ def tell(
         _draw(shown, Path(picture))
 
 
-def propose(root: str | None, limit: int) -> None:
+def propose(root: str | None, limit: int, environment: str | None = None) -> None:
     """Print the limits that past soaks suggest.
 
     Args:
         root: As for `tell`.
         limit: The most rollouts to read, the newest ones.
+        environment: The name of the environment whose soaks count; None for all.
 
     Raises:
         BadInputError: When the root cannot be listed.
     """
-    lines = proposal_lines(past_soaks(_below(root, newest_first)[:limit]))
+    names = None if environment is None else {environment}
+    found = _below(root, lambda folder: newest_first(folder, names))
+    lines = proposal_lines(past_soaks(found[:limit]))
     print("\n".join(map(one_line, lines)) or "no passed soak that was looked at")
 
 

@@ -36,7 +36,7 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
     """Give a command the flags of these settings; all settings by default."""
 
     def decorate(command: _Command) -> _Command:
-        for setting in reversed(settings_table(STAGING).values()):
+        for setting in reversed(list(settings_table(STAGING).values())):
             if setting.flag is None or (names and setting.name not in names):
                 continue
             variable = f"  [{setting.variable}]" if setting.variable else ""
@@ -262,7 +262,7 @@ def history(
         elif picture is not None or wanted["json"]:
             raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
         else:
-            listing.propose(root, limit)
+            listing.propose(root, limit, name)
 
 
 @main.command()
@@ -282,6 +282,7 @@ def history(
 )
 @click.option("--environment", metavar="NAME", help="What must have been rolled out to.")
 @click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--environment", metavar="NAME", help="The environment that it must be of.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
     """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.

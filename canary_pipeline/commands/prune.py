@@ -50,14 +50,14 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
 
 def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> Iterator[Path]:
     """The folders that may go; `found` is newest first."""
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for number, rollout in enumerate(found):
         if rollout.problem is not None:
             continue
         record = Evidence(rollout.folder).record()
-        commit = str(tested(record))
-        newest, old = commit not in seen, rollout.started_at and rollout.started_at < since
-        seen.add(commit)
+        of = (rollout.environment, str(tested(record)))
+        newest, old = of not in seen, rollout.started_at and rollout.started_at < since
+        seen.add(of)
         state = Journal(rollout.environment).read()
         owed = record.header.live_before is not None and rollout.decision != "allow"
         spoken = rollout.folder in (state.newest, state.owed.folder if state.owed else None)

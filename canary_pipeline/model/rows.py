@@ -19,6 +19,8 @@ ALL_GATES = "all"
 SKIPPED_BY_FLAG = "--skip-gates"
 
 NOT_VERIFIED = "rollback_not_verified"
+"""The `reason` of a rollback whose command ended well, but nobody could see what is live."""
+
 HELD = "held"
 """The `reason` of a rollback that was not made since the cohort is held on purpose."""
 

@@ -9,7 +9,7 @@ import dagster as dg
 
 from canary_pipeline.model.decision import HEADER, Reason, decide
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, tell_decision, worked_on
+from canary_pipeline.orchestration.runs import environment_of, runs_of, tell_decision, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, announce
 
 WORKER_TAG = "canary/worker"
@@ -31,13 +31,13 @@ def fail_dead_runs(instance: dg.DagsterInstance, environment: Environment) -> No
     Dagster's own monitoring does not see them, since its default launcher has no health check. Its
     storage may be out of reach, which is nobody's concern here.
     """
-    filters = dg.RunsFilter(tags={ENVIRONMENT_TAG: environment.name}, statuses=[*UNDER_WAY])
     with suppress(Exception):
-        for run in instance.get_runs(filters):
-            if _has_died(run):
+        for run in instance.get_runs(runs_of(environment, statuses=[*UNDER_WAY])):
+            of = environment_of(environment, run)
+            if of is not None and _has_died(run):
                 now = instance.get_run_by_id(run.run_id)
                 if now is not None and now.status in UNDER_WAY:  # not just before it was gone
-                    _end(instance, environment, now)
+                    _end(instance, of, now)
 
 
 def _has_died(run: dg.DagsterRun) -> bool:

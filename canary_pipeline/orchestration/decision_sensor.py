@@ -8,7 +8,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, worked_on
+from canary_pipeline.orchestration.runs import environment_of, runs_of, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, deliver
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
 from canary_pipeline.store.outbox import Item, Outbox
@@ -48,11 +48,11 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
         now = datetime.now(UTC)
         since = datetime.fromisoformat(context.cursor) if context.cursor else now
         told, problems = 0, []
-        for environment in rollout.environment.rolled_out_to:
-            fail_dead_runs(context.instance, environment)
-            _put_in_without_decision(context.instance, environment, since - OVERLAP)
+        fail_dead_runs(context.instance, environment)
+        _put_in_without_decision(context.instance, environment, since - OVERLAP)
+        for each in (environment, *environment.parts):
             try:
-                more, faults = deliver(environment.name, url.get_secret_value(), values.ui_url)
+                more, faults = deliver(each.name, url.get_secret_value(), values.ui_url)
             except ValueError as error:
                 shown = "not usable (value not shown)"
                 raise SettingError(variable, shown, str(error)) from None
@@ -70,15 +70,14 @@ def _put_in_without_decision(
     instance: dg.DagsterInstance, environment: Environment, since: datetime
 ) -> None:
     """Put in a notice of each run that has ended since a moment without opening a rollout."""
-    filters = dg.RunsFilter(
-        tags={ENVIRONMENT_TAG: environment.name}, statuses=[*ENDED_BADLY], updated_after=since
-    )
+    filters = runs_of(environment, statuses=[*ENDED_BADLY], updated_after=since)
     for record in instance.get_run_records(filters):
         run = record.dagster_run
+        name = (environment_of(environment, run) or environment).name
         if worked_on(run) is None:
             why = f"run {run.run_id} ended ({run.status.value}) without working on a rollout"
             item = Item(
-                environment=environment.name,
+                environment=name,
                 folder="",
                 attempt=0,
                 decision=NO_DECISION,
@@ -86,4 +85,4 @@ def _put_in_without_decision(
                 run_id=run.run_id,
                 at=datetime.now(UTC),
             )
-            Outbox(environment.name).put(item)
+            Outbox(name).put(item)

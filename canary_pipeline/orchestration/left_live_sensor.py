@@ -35,8 +35,7 @@ def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefini
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        for environment in rollout.environment.rolled_out_to:
-            fail_dead_runs(context.instance, environment)
+        fail_dead_runs(context.instance, rollout.environment)
         found = [each for each in map(left_live, rollout.environment.rolled_out_to) if each]
         wrong = [each for each in found if each.how != HELD_ON_PURPOSE]
         known = [each for each in wrong if each.folder.name in (context.cursor or "").splitlines()]

@@ -118,7 +118,9 @@ def report_promotion(
         "digest": dg.MetadataValue.text(evidence.sha256(decided) or ""),
         "decision_file": dg.MetadataValue.path(str(evidence.folder / decided)),
     }
-    event = dg.AssetMaterialization(promotion_key(environment), metadata=metadata)
+    event = dg.AssetMaterialization(
+        promotion_key(environment), metadata=metadata, partition=environment.partition
+    )
     instance.report_runless_asset_event(event)
 
 

@@ -70,7 +70,7 @@ class Rollout:
         name = run.tags.get(PARTITION_TAG)
         part = next((part for part in self.environment.parts if part.name == name), None)
         if part is None:
-            message = f"the run is of partition {name}: launch it for one environment"
+            message = f"the run is of {name or 'no partition'}: launch it for one environment"
             raise dg.Failure(message, allow_retries=False)
         most = declared(part, os.environ).max_parallel_gates or self.parallel_gates
         return replace(self, environment=part, parallel_gates=min(most, self.parallel_gates))

@@ -4,6 +4,7 @@ import getpass
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -160,6 +161,24 @@ def is_over(instance: dg.DagsterInstance, run_id: str) -> str | None:
 def by_whom(instance: dg.DagsterInstance, run_id: str, why: str) -> str:
     """Why a run was stopped, Dagster's own word first: it sends signals too."""
     return is_over(instance, run_id) or why
+
+
+def runs_of(environment: Environment, **more: Any) -> dg.RunsFilter:
+    """What finds the runs of an environment, or of all parts of one, whatever their number.
+
+    Args:
+        environment: What is rolled out to.
+        more: What else is asked of them.
+    """
+    if environment.parts:
+        return dg.RunsFilter(job_name=environment.job_name, **more)
+    return dg.RunsFilter(tags={ENVIRONMENT_TAG: environment.name}, **more)
+
+
+def environment_of(environment: Environment, run: dg.DagsterRun) -> Environment | None:
+    """The one that a run rolls out to: this, or a part of it."""
+    name = run.tags.get(ENVIRONMENT_TAG)
+    return next((each for each in environment.rolled_out_to if each.name == name), None)
 
 
 def launched_by(run: dg.DagsterRun) -> str:

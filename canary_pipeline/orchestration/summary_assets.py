@@ -122,6 +122,7 @@ def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
         ),
         deps=[rollout.asset_key("summary")],
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
 
 

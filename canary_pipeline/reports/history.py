@@ -230,8 +230,8 @@ def _believed(
     if found.answer != "none" and found.statement is not None:
         return found.answer, [why.text for why in found.statement.details.reasons], True
     if record.header.decided_at is not None or evidence.exists(DECISION):
-        under_way = outcome == "under way" and not evidence.exists(DECISION)
-        return None, _no_decision(found.reasons), None if under_way else False
+        unended = outcome in ("under way", "killed") and not evidence.exists(DECISION)
+        return None, _no_decision(found.reasons), None if unended else False
     return *_believed_of_an_older_version(evidence, record, written, outcome), None
 
 

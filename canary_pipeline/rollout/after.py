@@ -41,9 +41,8 @@ def _problem(environment: str, evidence: Evidence | None, context: Context) -> s
     if here.commit is None or here.dirty is not False:
         changes = ", with uncommitted changes" if here.commit else ""
         return f"this checkout is at {here.commit or 'no commit that is known'}{changes}"
-    found = verify(evidence, Demands(commit=here.commit), context.clock.now())
-    if found.statement is not None and found.statement.details.environment != environment:
-        return f"{evidence.folder.name} is a rollout of {found.statement.details.environment}"
+    asked = Demands(commit=here.commit, environment=environment)
+    found = verify(evidence, asked, context.clock.now())
     if found.answer == "allow":
         return None
     why = "; ".join(found.reasons) or found.answer

@@ -120,7 +120,7 @@ def test_a_summary_tells_how_close_each_limit_came() -> None:
 
     assert health_lines(watch, looks) == [
         "4 looks, 2 unanswered",
-        "`+mirror.failed_total<=9`: rose by 2 in 15 s",
+        "`+mirror.failed_total<=9`: rose by 2 in 45 s",
         "`delivery.max_replay_lag<=500`: at most 480, at 15 s",
         "`+delivery.total_polls>=1`: rose by 45 in 45 s",
         "`other<=1`: never seen",

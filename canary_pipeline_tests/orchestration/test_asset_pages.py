@@ -52,7 +52,7 @@ def test_a_picture_that_cannot_be_drawn_changes_no_decision(
     def fail(*_: object) -> bytes:
         raise RuntimeError("no pencil")
 
-    monkeypatch.setattr("canary_pipeline.orchestration.summary_assets.draw_timeline", fail)
+    monkeypatch.setattr("canary_pipeline.reports.timeline.timeline", fail)
 
     assert in_process.job({"cohorts": [5]})
 
@@ -113,6 +113,26 @@ def test_snapshots_are_a_table_of_what_changed(in_process: InProcess) -> None:
     files = [record.data["file"] for record in metadata("runtime_metrics")["files"].records]
     moments = ("before", "before_5", "after_5", "after")
     assert files == [f"runtime_metrics_{moment}.json" for moment in moments]
+
+
+def test_limited_numbers_can_be_followed_and_their_soaks_are_a_picture(
+    in_process: InProcess, staging: FakeStaging
+) -> None:
+    staging.snapshots["/metrics"] = answer(200, {"lag": 7, "failed_total": 3})
+    watched = {
+        "OA_STAGING_CANARY_WATCH_SECONDS": "1",
+        "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "1",
+        "OA_STAGING_CANARY_LIMITS": "lag<=9, +failed_total<=0",
+    }
+
+    assert in_process.job({"cohorts": [5, 10]}, **watched)
+
+    found = metadata("runtime_metrics")
+    assert {name: found[name] for name in found if "/" in name} == {
+        "level/lag/5": 7.0, "growth/failed_total/5": 0.0,
+        "level/lag/10": 7.0, "growth/failed_total/10": 0.0,
+    }  # fmt: skip
+    assert picture(found["soaks"]).startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

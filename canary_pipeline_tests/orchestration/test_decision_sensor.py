@@ -154,27 +154,39 @@ def test_a_receiver_that_fails_changes_no_decision_and_is_told_again(
     assert [body["decision"] for _, body in receiver.got] == ["allow", "allow"]
 
 
-def test_what_was_decided_before_the_sensor_was_on_is_not_told(
+def test_what_was_decided_before_the_sensor_was_on_is_news_all_the_same(
     in_process: InProcess, receiver: Receiver, new_sensor: Callable[..., Sensor]
 ) -> None:
     in_process.job({"cohorts": [5]})
-    sensor = new_sensor(receiver.url)
 
-    assert sensor.tick() == "no new decision"
-    assert receiver.got == []
+    new_sensor(receiver.url)
+
+    assert [body["decision"] for _, body in receiver.got] == ["allow"]
 
 
-@pytest.mark.parametrize("url", ["nonsense", "ftp://host/x"])
 def test_a_url_that_nobody_knows_is_named_and_not_shown(
-    url: str, in_process: InProcess, new_sensor: Callable[..., Sensor]
+    in_process: InProcess, new_sensor: Callable[..., Sensor]
 ) -> None:
-    sensor = new_sensor(url)
+    sensor = new_sensor("ftp://host/x")
     in_process.job({"cohorts": [5]})
 
     with pytest.raises(ValueError, match="OA_STAGING_CANARY_NOTIFY_URL is not usable") as error:
         sensor.tick()
 
-    assert url not in str(error.value)
+    assert "ftp://host/x" not in str(error.value)
+
+
+def test_a_run_that_opened_no_rollout_is_told(
+    in_process: InProcess, receiver: Receiver, new_sensor: Callable[..., Sensor]
+) -> None:
+    sensor = new_sensor(receiver.url)
+    assert not in_process.job({"cohorts": [5]}, OA_STAGING_REPO_ROOT="/no/such/folder")
+
+    assert [sensor.tick(), sensor.tick()] == ["1 decisions told", "no new decision"]
+
+    [(_, body)] = receiver.got
+    assert body["decision"] == "no decision"
+    assert "ended (FAILURE) without working on a rollout" in body["reasons"][0]["text"]
 
 
 def test_without_a_receiver_the_sensor_is_off_and_says_so() -> None:

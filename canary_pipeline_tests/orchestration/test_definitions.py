@@ -38,6 +38,7 @@ def test_the_definitions_hold_what_the_contract_names() -> None:
 
     found = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
     assert found.pop("staging_canary_history") == "staging_canary_history"
+    assert found.pop("staging_canary/promotion") == "staging_canary_promotion"
     assert found == {f"staging_canary/{name}": "staging_canary" for name in ASSETS}
     assert {
         (key.asset_key.path[-1], key.name): graph.get(key).blocking

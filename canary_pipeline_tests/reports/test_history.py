@@ -89,7 +89,7 @@ def test_a_rollout_that_goes_on_is_not_allowed_by_what_was_decided_before(
 
     past = read_rollout(allowed)
 
-    assert (past.decision, past.outcome, past.attempts) == (None, "under way or killed", 2)
+    assert (past.decision, past.outcome, past.attempts) == (None, "killed", 2)
     assert past.what_blocked.endswith(": attempt 2 is under way, or was killed")
     assert (past.ended_at, past.duration_seconds, past.verifies) == (None, None, None)
     assert past.launched_by == "a test"
@@ -126,7 +126,7 @@ def test_an_allow_whose_last_attempt_did_not_finish_is_no_decision(
     past = read_rollout(older)
 
     assert past.decision is None
-    told = outcome or "under way or killed"
+    told = outcome or "killed"
     denied = f"no decision: SUMMARY.md says allow, but its last attempt is {told}"
     assert past.what_blocked.startswith(denied)
 
@@ -183,7 +183,7 @@ def test_a_rollout_without_a_summary_tells_how_far_it_came(context: Context) -> 
 
     past = read_rollout(context.evidence)
 
-    assert (past.decision, past.outcome) == (None, "under way or killed")
+    assert (past.decision, past.outcome) == (None, "killed")
     assert past.what_blocked.startswith("no decision: ")
     assert past.highest_passed == 100
 

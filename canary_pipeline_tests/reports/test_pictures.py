@@ -4,6 +4,7 @@ import io
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,23 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from canary_pipeline.model import rows as model
+from canary_pipeline.model.limits import parse_limits
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.model.record import Attempt, Header, Record
 from canary_pipeline.reports.history import PastRollout
 from canary_pipeline.reports.lanes import Course, Panel, course_of
+from canary_pipeline.reports.soak_picture import soak_figure, soak_picture
 from canary_pipeline.reports.timeline import HIGHEST, MOST_TICKS, ticks, timeline
 from canary_pipeline.reports.trend import trend, trend_figure
+from canary_pipeline_tests.model.soak_by_hand import (
+    FAILED,
+    LIMITS,
+    LOST,
+    WATCH,
+    WITHOUT_LIMITS,
+    look,
+)
 
 DAY = 86400.0
 Bars = dict[str, list[tuple[str, float, float]]]
@@ -58,9 +69,9 @@ def record(
     gates: Sequence[str] = ("one", "two"), cohorts: Sequence[int] = (5, 100),
 ) -> Record:  # fmt: skip
     header = Header.model_construct(
-        environment="staging", started_at=rfc3339(at(0)), attempts=list(attempts),
-        cohorts=list(cohorts), skip_gates=False, missing_for_probe=[],
-        commit=None, dirty=None, soak_seconds=0,
+        environment="staging", started_at=rfc3339(at(0)), attempts=tuple(attempts),
+        cohorts=tuple(cohorts), skip_gates=False, missing_for_probe=(), soak_seconds=900,
+        commit=None, dirty=None, apply_command=None,
         gates=[Gate(name=name, command="true") for name in gates],
     )  # fmt: skip
     of_gates = tuple(row for row in rows if isinstance(row, model.GateRow))
@@ -155,6 +166,21 @@ def test_a_soak_ends_at_its_verdict_and_its_bad_looks_are_ticks() -> None:
         ("(apply and) probe", 1.0, 1.0), ("soak", 2.0, 4.0), ("bad look", 4.0, 0.0),
         ("failed", 6.0, 0.0), ("bad look", 6.0, 0.0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("limits", [LIMITS, f"+{FAILED}<=9, other<=1"])
+def test_soaks_are_drawn_with_their_limits(limits: str) -> None:
+    watch = replace(WATCH, limits=parse_limits(limits))
+    seen = [look(1, 0, {FAILED: 5}), look(2, 15, {FAILED: 7}), look(3, 30, **LOST)]
+
+    figure = soak_figure([(5, watch, seen), (100, watch, seen[:1])], watch.limits)
+
+    assert [axes.get_title(loc="left") for axes in figure.axes] == list(map(str, watch.limits))
+    first = figure.axes[0].get_lines()
+    assert [list(line.get_ydata()) for line in first[:2]] == [[0, 2], [0]]
+    assert list(first[2].get_ydata()) == [watch.limits[0].number] * 2
+    assert image(soak_picture([(5, watch, seen)]) or b"").size[0] == 1100
+    assert soak_picture([(5, WITHOUT_LIMITS, seen)]) is None
 
 
 @pytest.mark.parametrize(

@@ -246,7 +246,7 @@ def test_a_200_that_is_no_json_object_passes_with_a_warning(
         ({"driver": "runtime_service", "reason": "user_canary"}, "runtime_service", "user_canary"),
         ({"driver": 5, "reason": None}, None, None),
         ({"driver": ["a"], "reason": {"b": 1}}, None, None),
-        ({"driver": "x" * 1000}, "x" * 200, None),
+        ({"driver": "x" * 1000}, "x" * 199 + "…", None),
         ("text", None, None),
         (None, None, None),
     ],
@@ -259,7 +259,8 @@ def test_routing_is_recorded_where_the_response_holds_it(
     row = run_cohort(5, context)
 
     assert (row.status, row.driver, row.routing_reason) == ("passed", driver, reason)
-    assert warnings(context) == []
+    missing = ["the answer names no data.driver: "] if driver is None else []
+    assert [warning[:33] for warning in warnings(context)] == missing
 
 
 @pytest.mark.parametrize("half_a_pair", [0xD800, 0xDC80], ids=hex)
@@ -386,7 +387,7 @@ def test_a_longer_soak_is_watched_and_what_was_seen_is_evidence(
     assert len(context.evidence.looks(5)) >= 60 / 15
 
 
-def test_a_soak_ends_where_a_look_decides_it(context: Context, staging: FakeStaging) -> None:
+def test_a_soak_whose_looks_exceed_a_limit_fails(context: Context, staging: FakeStaging) -> None:
     staging.snapshots["/m"] = answer(200, {"mirror": {"failed_total": 2}})
     watched = asking(context, staging, "/m")
 
@@ -394,7 +395,6 @@ def test_a_soak_ends_where_a_look_decides_it(context: Context, staging: FakeStag
 
     assert (row.status, row.reason) == ("failed", "limit_exceeded")
     assert "mirror.failed_total" in (row.error or "")
-    assert (row.soaked_seconds or 0) < 60
 
 
 @pytest.mark.parametrize("away", [-365 * 86400, 0, 100, 5000])
