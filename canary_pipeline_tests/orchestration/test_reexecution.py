@@ -28,7 +28,7 @@ class Launches:
     instance: dg.DagsterInstance
 
     def run(
-        self, parent: str | None = None, steps: Sequence[str] | None = None
+        self, parent: str | None = None, steps: Sequence[str] = ()
     ) -> tuple[str, bool]:
         """Launch, or re-execute; the run's id, and whether it is green."""
         plan = self.at_hand.settings().plan.model_dump_json()
