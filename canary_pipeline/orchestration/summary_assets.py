@@ -13,7 +13,7 @@ from canary_pipeline.orchestration.pages import (
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import DECISION_TAG
+from canary_pipeline.orchestration.runs import DECISION_TAG, OPENING
 from canary_pipeline.orchestration.work import enter
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
@@ -24,7 +24,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
     """The asset `canary_env_sequence`, whose step opens the rollout's folder."""
 
     @dg.asset(
-        key=rollout.asset_key("canary_env_sequence"),
+        key=rollout.asset_key(OPENING),
         group_name=rollout.environment.asset_group,
         description=f"`{ENV_SEQUENCE}`: the variables that make each cohort live, a block each.",
         required_resource_keys={"rollout"},
