@@ -1,7 +1,6 @@
 """Whole rollouts by the core, in the test's own process: for what one does to another."""
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,7 +45,7 @@ class AtHand:
 @pytest.fixture
 def at_hand(
     tmp_path: Path, checkout: Checkout, staging: FakeStaging, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[AtHand]:
+) -> AtHand:
     for name in os.environ:
         if name.startswith(("OA_", "CANARY_", "DAGSTER_")):
             monkeypatch.delenv(name)

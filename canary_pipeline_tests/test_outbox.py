@@ -24,11 +24,11 @@ def _state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CANARY_PIPELINE_STATE_DIR", str(tmp_path / "state"))
 
 
-def item(folder: str, decision: str = "block", *, hours: float = 0, **more: int) -> Item:
+def item(folder: str, decision: str = "block", *, hours: float = 0, tries: int = 0) -> Item:
     at = datetime.now(UTC) - timedelta(hours=hours)
     return Item(
         environment="staging", folder=folder, attempt=1, decision=decision,
-        reasons=(("why", "rollout.json"),), run_id="r", at=at, **more,
+        reasons=(("why", "rollout.json"),), run_id="r", at=at, tries=tries,
     )  # fmt: skip
 
 

@@ -44,6 +44,7 @@ def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
 def test_the_commands_of_the_readme_use_flags_that_exist() -> None:
     known = {setting.flag for setting in settings_table(STAGING).values()}
     known |= {"--environment", "--fault", "--limits", "--picture"}
+    known |= {"--keep", "--keep-last", "--dry-run"}
     lines = [
         line for line in README.splitlines() if re.match(r"(\.venv/bin/)?canary-rollout ", line)
     ]

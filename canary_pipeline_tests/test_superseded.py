@@ -151,6 +151,7 @@ def page(instance: dg.DagsterInstance) -> tuple[object, object]:
     assert event
     assert event.asset_materialization
     key = dg.AssetCheckKey(SUMMARY, "go_no_go")
-    [check] = instance.event_log_storage.get_asset_check_execution_history(key, limit=1)
-    assert check.evaluation
-    return event.asset_materialization.metadata["decision"].value, check.evaluation.passed
+    history = instance.event_log_storage.get_asset_check_execution_history(key, limit=10)
+    found = [check.evaluation for check in history]
+    passed = next(each.passed for each in found if isinstance(each, dg.AssetCheckEvaluation))
+    return event.asset_materialization.metadata["decision"].value, passed

@@ -32,12 +32,12 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
     if age is None:
         raise BadInputError(f"--keep is {keep!r}; accepted: days or hours, such as 90d or 12h")
     since = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    for going in root.glob(".*.going"):  # as a killed prune leaves it
+        shutil.rmtree(going)
     try:
         found = past_rollouts(root)
     except OSError as error:
         raise BadInputError(f"{root} cannot be listed: {error.strerror}") from None
-    for going in [] if dry_run else root.glob(".*.going"):  # as a killed prune leaves it
-        shutil.rmtree(going)
     old = set(_not_needed(found, since, keep_last))
     for rollout in found:
         if rollout.problem is not None:

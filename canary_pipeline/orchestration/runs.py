@@ -22,7 +22,12 @@ DECISION_TAG = "canary/decision"
 DIGEST_TAG = "canary/decision-sha256"
 LAUNCHED_BY_TAG = "canary/launched-by"
 RETRY_TAG = "dagster/retry_number"
+FROM_FAILURE_TAG = "dagster/is_resume_retry"
 SCHEDULE_TAG = "dagster/schedule_name"
+
+
+OPENING = "canary_env_sequence"
+"""The asset whose step opens a rollout's folder."""
 
 
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
@@ -39,11 +44,18 @@ def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | N
     current: dg.DagsterRun | None = instance.get_run_by_id(run.run_id) or run
     while current is not None:
         found = worked_on(current)
-        if found is not None or current.step_keys_to_execute is None:
+        if found is not None or _is_of_all_steps(current):
             return found
         parent = current.parent_run_id
         current = instance.get_run_by_id(parent) if parent else None
     return None
+
+
+def _is_of_all_steps(run: dg.DagsterRun) -> bool:
+    """Whether a run begins anew; one from failure may hold every step, since the first failed."""
+    steps = run.step_keys_to_execute
+    opens = steps is not None and any(key.endswith(f"__{OPENING}") for key in steps)
+    return steps is None or (opens and run.tags.get(FROM_FAILURE_TAG) != "true")
 
 
 def worked_on(run: dg.DagsterRun) -> Evidence | None:

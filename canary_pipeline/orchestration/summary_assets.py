@@ -13,7 +13,7 @@ from canary_pipeline.orchestration.pages import (
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import decision_tags
+from canary_pipeline.orchestration.runs import OPENING, decision_tags
 from canary_pipeline.orchestration.work import enter
 from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
@@ -25,7 +25,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
     """The asset `canary_env_sequence`, whose step opens the rollout's folder."""
 
     @dg.asset(
-        key=rollout.asset_key("canary_env_sequence"),
+        key=rollout.asset_key(OPENING),
         group_name=rollout.environment.asset_group,
         description=f"`{ENV_SEQUENCE}`: the variables that make each cohort live, a block each.",
         required_resource_keys={"rollout"},

@@ -3,17 +3,28 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
+from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import create_run_for_test
 
+from canary_pipeline.commands.dagster_home import use_home
+from canary_pipeline.commands.exits import BadInputError
+from canary_pipeline.commands.run import find_rollout
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration import launch
 from canary_pipeline.orchestration.pages import promotion_key
-from canary_pipeline.orchestration.runs import DECISION_TAG, worked_on
+from canary_pipeline.orchestration.runs import (
+    DECISION_TAG,
+    FROM_FAILURE_TAG,
+    ROLLOUT_TAG,
+    worked_on,
+)
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.outbox import Outbox
-from canary_pipeline_tests.fake_staging import answer
+from canary_pipeline_tests.fake_staging import GOOD, answer
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 from canary_pipeline_tests.test_superseded import page
 
@@ -26,15 +37,16 @@ class Launches:
 
     at_hand: AtHand
     instance: dg.DagsterInstance
+    plan: str
 
     def run(
-        self, parent: str | None = None, steps: Sequence[str] | None = None
+        self, parent: str | None = None, steps: Sequence[str] = (), **tags: str
     ) -> tuple[str, bool]:
         """Launch, or re-execute; the run's id, and whether it is green."""
-        plan = self.at_hand.settings().plan.model_dump_json()
-        job = dg.build_reconstructable_job(launch.__name__, "job_of", ("staging", plan, 4))  # type: ignore[arg-type]
+        arguments: Any = ("staging", self.plan, 4)
+        job = dg.build_reconstructable_job(launch.__name__, "job_of", arguments)
         options = parent and dg.ReexecutionOptions(parent_run_id=parent, step_selection=steps)
-        result = dg.execute_job(job, self.instance, reexecution_options=options or None)
+        result = dg.execute_job(job, self.instance, reexecution_options=options or None, tags=tags)
         return result.run_id, result.success
 
     def decision(self, run_id: str) -> str:
@@ -65,7 +77,7 @@ class Launches:
 @pytest.fixture
 def launches(at_hand: AtHand) -> Iterator[Launches]:
     with dg.DagsterInstance.local_temp(str(at_hand.root)) as instance:
-        yield Launches(at_hand, instance)
+        yield Launches(at_hand, instance, at_hand.settings().plan.model_dump_json())
 
 
 def test_an_older_rollout_s_summary_does_not_speak_over_a_newer_one(launches: Launches) -> None:
@@ -111,3 +123,67 @@ def test_a_block_that_is_gone_on_with_is_told_as_what_it_was_and_as_what_it_is(
     assert (green, launches.decision(mended)) == (True, "allow")
     assert launches.notices == ["block 1", "block 2", "allow 3"]
     assert launches.promoted == [str(found.folder)]
+
+
+def test_what_a_failed_re_execution_goes_on_with_is_not_yesterday_s_evidence(
+    launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yesterday, _ = launches.run()
+    with monkeypatch.context() as broken:
+        broken.setenv("OA_STAGING_CANARY_GATE_TIMEOUT_SECONDS", "0")
+        today, green = launches.run(yesterday)
+        assert not green
+
+    every = ["staging_canary__canary_env_sequence*"]
+    from_failure, green = launches.run(today, every, **{FROM_FAILURE_TAG: "true"})
+
+    assert (green, launches.decision(today)) == (True, "none")
+    assert launches.folder(from_failure).folder != launches.folder(yesterday).folder
+    assert launches.at_hand.checkout.runs_of("sync-security") == 2
+    later, green = launches.run(today, ["staging_canary__summary"])
+    assert (green, launches.decision(later)) == (False, "none")
+
+
+def test_a_tag_alone_names_no_rollout_to_go_on_with(launches: Launches) -> None:
+    run_id, _ = launches.run()
+    use_home()
+    with dg.DagsterInstance.get() as instance:
+        tags = {ROLLOUT_TAG: str(launches.folder(run_id).folder)}
+        stranger = create_run_for_test(instance, "staging_canary_rollout", tags=tags)
+
+    with pytest.raises(BadInputError, match="is neither a rollout's folder nor the run id of one"):
+        find_rollout(stranger.run_id)
+
+
+def test_what_a_gate_said_stays_when_only_the_summary_is_repeated(launches: Launches) -> None:
+    launches.at_hand.checkout.gate("sync-security", "exit 3")
+    blocked, _ = launches.run()
+
+    repeated, _ = launches.run(blocked, ["staging_canary__summary"])
+
+    text = launches.folder(repeated).read_text("SUMMARY.md") or ""
+    assert "gate sync-security failed: exit code 3" in text
+    assert "no result of attempt" not in text
+
+
+def test_a_run_that_is_force_terminated_stops_and_rolls_back(
+    launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OA_STAGING_CANARY_COHORT_SOAK_SECONDS", "60")
+
+    def force_terminate(handler: BaseHTTPRequestHandler) -> None:
+        [run] = launches.instance.get_runs()
+        launches.instance.report_run_canceled(run)
+        answer(200, GOOD)(handler)
+
+    launches.at_hand.staging.probes[5] = force_terminate
+
+    run_id, green = launches.run()
+
+    assert (green, launches.at_hand.percent, launches.promoted) == (False, 0, [])
+    last = launches.folder(run_id).header().last_attempt
+    assert last
+    assert last.outcome == "aborted"
+    assert (last.detail or "").startswith("force-terminated in Dagster")
+    assert launches.decision(run_id) == "block"
+    assert page(launches.instance) == ("block", False)

@@ -1,0 +1,97 @@
+"""Old evidence goes; what somebody may still need stays."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from canary_pipeline.commands.main import main
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
+from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
+
+__all__ = ["at_hand"]
+
+
+def prune(root: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(main, ["prune", str(root), *arguments])
+
+
+@pytest.fixture
+def root(at_hand: AtHand, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Four rollouts, each a hundred days old and of no commit; then one of today."""
+    monkeypatch.delenv("OA_STAGING_CANARY_APPLY_COMMAND")
+    for number in range(5):
+        evidence, code = at_hand.roll_out(f"r{number}")
+        assert code == 0
+        if number < 4:
+            age(evidence, 100 - number)
+    return at_hand.root / "rollouts"
+
+
+def age(evidence: Evidence, days: int) -> None:
+    started = rfc3339(datetime.now(UTC) - timedelta(days=days))
+    evidence.update_header(lambda header: header.model_copy(update={"started_at": started}))
+
+
+def left(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir())
+
+
+def test_only_what_is_old_and_not_among_the_last_goes(root: Path) -> None:
+    assert prune(root).output == ""
+    assert "would go" in prune(root, "--keep-last", "2", "--dry-run").output
+    assert left(root) == ["r0", "r1", "r2", "r3", "r4"]
+
+    result = prune(root, "--keep-last", "2")
+
+    assert result.exit_code == 0
+    assert left(root) == ["r3", "r4"]
+    assert f"deleted: {root / 'r0'}" in result.output
+
+
+def test_an_age_is_days_or_hours(root: Path) -> None:
+    prune(root, "--keep", "99d", "--keep-last", "0")
+    assert left(root) == ["r2", "r3", "r4"]
+
+    bad = prune(root, "--keep", "soon")
+    assert bad.exit_code == 2
+    assert "--keep is 'soon'; accepted: days or hours, such as 90d or 12h" in bad.output
+
+
+@pytest.mark.parametrize("why", ["owed", "live", "under way", "another commit", "unreadable"])
+def test_what_somebody_may_still_need_stays(why: str, root: Path) -> None:
+    evidence = Evidence(root / "r1")
+    header = evidence.header()
+    seen = {
+        "user_percent": 0, "autopilot_percent": 0, "shadow_enabled": False,
+        "shadow_sample_rate": 0.0, "seen_at": "s",
+    }  # fmt: skip
+    live = header.model_validate({**header.model_dump(), "live_before": seen}).live_before
+    assert live
+    if why == "owed":
+        Journal("staging").applied(evidence.folder, 5, live)
+    elif why == "live":
+        changed = header.with_last_attempt(outcome="aborted", detail="x")
+        evidence.write_header(changed.model_copy(update={"live_before": live}))
+    elif why == "under way":
+        evidence.write_header(header.with_last_attempt(outcome=None, ended_at=None))
+    elif why == "another commit":
+        evidence.write_header(header.with_last_attempt(commit="a" * 40))
+    else:
+        (evidence.folder / "rollout.json").write_text("{")
+
+    result = prune(root, "--keep-last", "0")
+
+    assert left(root) == ["r1", "r4"]
+    assert (f"kept: {evidence.folder}" in result.output) == (why == "unreadable")
+
+
+def test_what_a_killed_prune_has_left_goes_with_the_next(root: Path) -> None:
+    (root / "r0").rename(root / ".r0.going")
+
+    prune(root, "--keep-last", "3")
+
+    assert left(root) == ["r2", "r3", "r4"]
