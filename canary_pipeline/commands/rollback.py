@@ -1,10 +1,9 @@
 """`canary-rollout rollback`: make live again what was live before a rollout."""
 
 from canary_pipeline.commands.exits import Exit
+from canary_pipeline.commands.run import holding, worked_in
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
@@ -25,10 +24,11 @@ def take_back(
         environment: What was rolled out to.
         may_raise: Whether a percent that somebody has lowered since may be raised again.
     """
-    if evidence.header().live_before is None:
-        print("nothing of this rollout is live: there is nothing to roll back")
-        return Exit.ALLOW
-    with Claim(environment.name, {"started by": "canary-rollout rollback"}), Signals() as signals:
+    with holding(settings, environment, "canary-rollout rollback") as (held, signals):
+        evidence = worked_in(evidence, held)
+        if evidence.header().live_before is None:
+            print("nothing of this rollout is live: there is nothing to roll back")
+            return Exit.ALLOW
         context = working_on(
             evidence, settings, lambda line: print(line, flush=True), signals.check_again
         )

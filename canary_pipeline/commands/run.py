@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -9,7 +11,6 @@ from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError, Exit, exit_of
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
@@ -20,6 +21,7 @@ from canary_pipeline.rollout.attempts import recorded_plan
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
 
@@ -56,7 +58,7 @@ class Dagster:
         from canary_pipeline.orchestration.command import Command  # noqa: PLC0415 - imports dagster
         from canary_pipeline.orchestration.launch import execute  # noqa: PLC0415 - imports dagster
 
-        command = Command(evidence.folder, settings, signals)
+        command = Command(evidence.folder, settings, signals, evidence.holding)
         return execute(evidence, environment, command, settings.parallel_gates)
 
 
@@ -75,8 +77,8 @@ def roll_out(
         demonstration: Whether to show the whole summary, of a staging that is gone afterwards.
     """
     engine.prepare()
-    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
-        evidence = opened(settings, environment, SystemClock())
+    with holding(settings, environment, "canary-rollout") as (held, signals):
+        evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
     if demonstration:
@@ -105,15 +107,34 @@ def go_on(
     """
     recorded_plan(evidence.header(), settings)
     engine.prepare()
-    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
+    with holding(settings, environment, "canary-rollout") as (held, signals):
+        evidence = worked_in(evidence, held)
         if not superseded:
             _refuse_superseded(evidence, environment)
         print(f"rollout folder: {evidence.folder}", flush=True)
         return _followed(evidence, settings, environment, engine, signals)
 
 
+@contextmanager
+def holding(
+    settings: Settings, environment: Environment, who: str
+) -> Iterator[tuple[Holding, Signals]]:
+    """Hold an environment while the body runs; whatever waits there stops if it is lost."""
+    url = settings.values.evidence_url
+    with Holding(environment.name, url, {"started by": who}) as held, Signals() as signals:
+        signals.stop.held = held
+        yield held, signals
+
+
+def worked_in(evidence: Evidence, held: Holding, *, new: bool = False) -> Evidence:
+    """A rollout's folder, held and brought up to what is published of it."""
+    held.work_in(evidence.folder, new=new)
+    return Evidence(evidence.folder, evidence.redactor, held)
+
+
 def _refuse_superseded(evidence: Evidence, environment: Environment) -> None:
-    newer = Journal(environment.name).newer_than(evidence.folder)
+    published = evidence.holding.newer_than(evidence.folder)
+    newer = published or Journal(environment.name).newer_than(evidence.folder)
     if newer is not None:
         message = (
             f"{newer} is newer, and speaks for {environment.name}; --superseded goes on with "

@@ -23,9 +23,10 @@ from canary_pipeline.orchestration.history_asset import history_name
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import by_whom, claim_tags, is_over
 from canary_pipeline.orchestration.work import Work, working
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals, Stop
+from canary_pipeline.sources import evidence_url
+from canary_pipeline.store.holding import Holding
 
 RUN_LOOK_UP_SECONDS = 3.0
 """How often it is asked whether the run is over for Dagster."""
@@ -68,9 +69,15 @@ class RolloutExecutor(dg.Executor):
         run, instance = plan_context.dagster_run, plan_context.instance
         command = commanded() or Command()
         holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
-        with Claim(self._rollout.environment.name, holder), command.signals as signals:
+        environment = self._rollout.environment
+        url = evidence_url(environment, os.environ)
+        holding = command.holding or Holding(environment.name, url, holder)
+        with holding, command.signals as signals:
+            signals.stop.held = holding
+            holding.describe(holder)
             claim_tags(instance, run)
-            with working(self._rollout, run, signals.stop, plan_context.log.info) as work:
+            say = plan_context.log.info
+            with working(self._rollout, run, signals.stop, say, holding) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import dagster as dg
 
@@ -14,19 +15,22 @@ from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
+    ROLLOUT_TAG,
     launched_by,
     rollout_of,
     tag_rollout,
     tell_decision,
 )
-from canary_pipeline.outside.claim import Claim, last_holder
+from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
 from canary_pipeline.planning import resolve
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.folder import NotARolloutError
+from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.layout import SUMMARY
 
 
@@ -39,6 +43,7 @@ class Work:
         rollout: What the definitions were built from.
         stop: Ends everything that waits.
         say: Takes a line for Dagster's log.
+        holding: What is held meanwhile.
         context: The attempt, once the first step has opened it.
     """
 
@@ -46,6 +51,7 @@ class Work:
     rollout: Rollout
     stop: Stop
     say: Callable[[str], None]
+    holding: Holding
     context: Context | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -99,10 +105,14 @@ _works: dict[str, Work] = {}
 
 @contextmanager
 def working(
-    rollout: Rollout, run: dg.DagsterRun, stop: Stop, say: Callable[[str], None]
+    rollout: Rollout,
+    run: dg.DagsterRun,
+    stop: Stop,
+    say: Callable[[str], None],
+    holding: Holding,
 ) -> Iterator[Work]:
     """Let the steps of a run find the work of this process while the body runs."""
-    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say)
+    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say, holding)
     try:
         yield work
     finally:
@@ -126,14 +136,19 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
     with work.lock:
         if work.context is None:
             try:
-                work.context = _entered(context, rollout, resource, opens=opens)
+                work.context = _entered(context, rollout, resource, work.holding, opens=opens)
             except Exception as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
     return replace(work.context, say=quietly(context.log.info), check_stop=work.stop.check)
 
 
 def _entered(
-    context: dg.OpExecutionContext, rollout: Rollout, resource: RolloutResource, *, opens: bool
+    context: dg.OpExecutionContext,
+    rollout: Rollout,
+    resource: RolloutResource,
+    holding: Holding,
+    *,
+    opens: bool,
 ) -> Context:
     command = commanded()
     settings = (command and command.settings) or resolve(
@@ -142,11 +157,14 @@ def _entered(
         launch=resource.launch_config(),
         declared=rollout.cohorts,
     )
+    _fetch(holding, context.run, rollout)
     evidence = rollout_of(context.instance, context.run)
     if evidence is None and not opens:
         raise ValueError(_whole(rollout))
-    if evidence is None:
-        evidence = opened(settings, rollout.environment, SystemClock())
+    new = evidence is None
+    evidence = evidence or opened(settings, rollout.environment, SystemClock())
+    holding.work_in(evidence.folder, new=new)
+    evidence.holding = holding
     steps = context.run.step_keys_to_execute
     runnable = None if steps is None else rollout.gates_among(steps)
     entered = enter_rollout(
@@ -154,6 +172,13 @@ def _entered(
     )
     tag_rollout(context.instance, context.run_id, entered.evidence)
     return entered
+
+
+def _fetch(holding: Holding, run: dg.DagsterRun, rollout: Rollout) -> None:
+    """Bring here what an earlier run has worked on elsewhere, if it is in the usual place."""
+    folder, root = Path(run.tags.get(ROLLOUT_TAG, "")), Path(rollout.environment.output_root)
+    if holding.is_shared and folder.parent == root.absolute():
+        holding.fetch(folder)
 
 
 def _begun_here(
@@ -164,9 +189,10 @@ def _begun_here(
     if last_holder(name).get("run") == context.run_id:
         raise dg.Failure("another process works on this run: the steps of a rollout run in one")
     stack, run, instance = resource.at_teardown, context.run, context.instance
-    stack.enter_context(Claim(name, {"run": run.run_id, "pid": str(os.getpid())}))
-    work = stack.enter_context(working(rollout, run, Stop(), context.log.info))
-
+    holder, stop = {"run": run.run_id, "pid": str(os.getpid())}, Stop()
+    url = evidence_url(rollout.environment, os.environ)
+    stop.held = stack.enter_context(Holding(name, url, holder))
+    work = stack.enter_context(working(rollout, run, stop, context.log.info, stop.held))
     stack.callback(work.conclude, instance, "crashed", "a step failed")
     return work
 

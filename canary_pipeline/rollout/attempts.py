@@ -133,6 +133,7 @@ def join(
             anew=anew,
             commit=checkout.commit,
             dirty=checkout.dirty,
+            claim_token=evidence.holding.token,
         )
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
         joined = header.model_copy(update={"attempts": attempts, "decided_at": now})

@@ -64,6 +64,8 @@ def run_logged(
             changes staging: it is given longer to end, and what it leaves in the background once
             it exited with 0 is left alone.
     """
+    if gate is None:
+        context.evidence.holding.confirm()
     plan, default_grace = context.plan, process.GRACE_SECONDS if gate else CHANGE_GRACE_SECONDS
     grace = default_grace if plan.stop_grace_seconds is None else plan.stop_grace_seconds
 
@@ -74,7 +76,8 @@ def run_logged(
 
     with context.evidence.open_log(log_file) as log, ExitStack() as stack:
         try:
-            environment = stack.enter_context(_environment(gate, variables or {}))
+            given = {**(variables or {}), **_claim_variables(context)}
+            environment = stack.enter_context(_environment(gate, given))
         except OSError as error:
             why = f"could not start: no temporary folder: {error.strerror}"
             finished = process.Finished("cannot_start", None, why)
@@ -94,6 +97,12 @@ def run_logged(
         if finished.end == "cannot_start":
             log.write(f"{finished.detail}\n".encode())
     return _ending(finished, log.error)
+
+
+def _claim_variables(context: Context) -> dict[str, str]:
+    """What lets staging refuse who has lost the environment, where it can."""
+    token = context.evidence.holding.token
+    return {} if token is None else {f"{context.plan.variable_prefix}_CLAIM_TOKEN": str(token)}
 
 
 def _ending(finished: process.Finished, log_error: str | None) -> Ending:

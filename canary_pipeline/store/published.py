@@ -19,6 +19,7 @@ from canary_pipeline.outside.object_store import (
     StoreUnreachableError,
 )
 from canary_pipeline.store.layout import HEADER, IN_FLIGHT, LOGS, SUMMARY
+from canary_pipeline.store.writing import write_whole
 
 CONCLUDING = (SUMMARY, "decision.json.sig", "decision.json")
 """Published last, in this order."""
@@ -113,6 +114,28 @@ class Published:
                 return False
         return True
 
+    def put(self, name: str, data: bytes) -> bool:
+        """Publish all that is pending, then a file that concludes, and only then write that here.
+
+        Returns:
+            Whether that was done; if not, the store is away, and the file is as it was.
+
+        Raises:
+            OSError: When the folder cannot be read or written.
+            PublishedByAnotherError: When another host has gone on with the rollout.
+        """
+        with self._guard:
+            if not self.publish(other for other in self.pending() if other not in CONCLUDING):
+                return False
+            try:
+                self._swap(name, data, None)
+            except StoreUnreachableError:
+                return False
+            write_whole(self._folder / name, data)
+            published = self._known[name].model_copy(update={"seen": _seen(self._folder / name)})
+            self._note(name, published)
+        return True
+
     def fetch(self) -> list[str]:
         """Bring the folder up to what is published, and return the names of these files.
 
@@ -167,7 +190,7 @@ class Published:
                 data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
             self._swap(name, data, seen)
 
-    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int]) -> None:
+    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int] | None) -> None:
         """Replace nothing but what this host has published before."""
         known, key = self._known.get(name, _Entry()), self._key(name)
         known = _Entry(etag=known.etag, sent=(_digest(data), *known.sent)[:3])

@@ -5,6 +5,7 @@ is worth nothing, so what cannot be verified has failed.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
@@ -14,7 +15,7 @@ from canary_pipeline.rollout.context import Cohort
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.store import layout
-from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.journal import Journal, Owed
 
 APPLY_FAILED = "apply_failed"
 
@@ -88,7 +89,7 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        owed = journal.owed_by_another(evidence.folder)
+        owed = _owed_by_another(cohort, journal)
         before = owed.before if owed else seen.live
         cohort.say(f"before the first cohort is live: {seen.live}")
         if owed:
@@ -98,6 +99,8 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
             )
         evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables_of(before)))
     journal.applied(evidence.folder, cohort.percent, before)
+    ours = Owed(folder=Path(evidence.folder.name), percent=cohort.percent, before=before)
+    evidence.holding.owe(ours.model_dump(mode="json"))
 
     def remember(header: Header) -> Header:
         applied = {"live_before": before, "applied_percent": cohort.percent, "restoring": False}
@@ -105,6 +108,15 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
 
     evidence.update_header(remember)
     return None
+
+
+def _owed_by_another(cohort: Cohort, journal: Journal) -> Owed | None:
+    """What another rollout has left live; where hosts share an environment, any host's."""
+    evidence = cohort.context.evidence
+    if not evidence.holding.is_shared:
+        return journal.owed_by_another(evidence.folder)
+    owed = evidence.holding.owed and Owed.model_validate(evidence.holding.owed)
+    return owed if owed and owed.folder.name != evidence.folder.name else None
 
 
 def _apply(cohort: Cohort, wanted: Routing) -> ApplyResult:
