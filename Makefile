@@ -4,8 +4,10 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 READY := $(VENV)/.ready
+# As many workers as cores; tests that share a group, such as the browser's, go to one of them.
+PYTEST := $(VENV)/bin/pytest --numprocesses logical --dist loadgroup
 
-.PHONY: help demo dev test screenshots bench check format clean
+.PHONY: help demo dev quick test prove screenshots bench check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -23,9 +25,15 @@ demo: $(READY) ## Roll out to a local stand-in for staging, and show the summary
 dev: $(READY) ## Open the Dagster UI with the stand-in behind it
 	$(VENV)/bin/canary-rollout dev
 
+quick: $(READY) ## Run the tests that take little time
+	$(PYTEST) -m "not slow and not browser and not prove"
+
 test: $(READY) ## Run the tests
-	$(VENV)/bin/pytest --numprocesses 2 -m "not alone and not browser"
-	$(VENV)/bin/pytest -m "alone or browser"
+	$(PYTEST) -m "not prove"
+
+prove: $(READY) ## Run what takes long: every kill of whole processes, the pictures, the benchmark
+	KILL_MATRIX=all $(PYTEST) --timeout 900 -m prove
+	$(MAKE) screenshots bench
 
 screenshots: $(READY) ## Refresh the screenshots in the docs
 	SCREENSHOTS=docs/images $(VENV)/bin/pytest -m browser canary_pipeline_tests/browser

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from canary_pipeline.model import environment
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Gate
 
@@ -22,7 +23,7 @@ STAGING = Environment(
 
 DEMO = replace(
     STAGING,
-    name="demo",
+    name=environment.DEMO,
     title="Demo of a Staging Canary Rollout",
     pipeline=STAGING.name,
     variables=STAGING.variable_stem,

@@ -23,6 +23,8 @@ from canary_pipeline.outside.token import (
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
 from canary_pipeline.sources import FromFile, Reading, read_values
 
+LAUNCH_CONFIG = "launch config resources.rollout.config"
+
 
 @dataclass(frozen=True)
 class LaunchConfig:
@@ -105,7 +107,7 @@ def resolve(
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
     skip_gates = launch.skip_gates or values.skip_gates
-    limits = _limits(reading, soak_of(values, launch), live=not missing)
+    limits = _limits(reading, launch, live=not missing)
     cohorts = declared if launch.cohorts is None else launch.cohorts
     soak = soak_of(values, launch)
     by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
@@ -149,18 +151,21 @@ def soak_of(values: SettingValues, launch: LaunchConfig) -> int:
     return values.soak_seconds if launch.soak_seconds is None else launch.soak_seconds
 
 
-def _limits(reading: Reading, soak_seconds: int, *, live: bool) -> tuple[Limit, ...]:
+def _limits(reading: Reading, launch: LaunchConfig, *, live: bool) -> tuple[Limit, ...]:
     """The limits that soaks are judged by; refused where they could not be."""
     values = reading.values
     if values.limits is None:
         return ()
-    source = reading.sources["limits"]
+    source, soak_seconds = reading.sources["limits"], soak_of(values, launch)
     if values.runtime_metrics_url is None or not live:
         accepted = "none without the runtime metrics URL, the control base URL and a token"
         raise SettingError(source, repr(values.limits), accepted)
     if soak_seconds < values.watch_seconds:
-        accepted = f"a soak of at least {values.watch_seconds} s, from look to look, with limits"
-        raise SettingError("the soak", f"{soak_seconds} s", accepted)
+        accepted = f"at least the {values.watch_seconds} s from look to look, as {source} is set"
+        given = reading.sources.get("soak_seconds", "the soak")
+        if launch.soak_seconds is not None:
+            given = f"{LAUNCH_CONFIG}.cohort_soak_seconds"
+        raise SettingError(given, f"{soak_seconds} s", accepted)
     return parse_limits(values.limits)
 
 
@@ -179,7 +184,7 @@ def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple
     Raises:
         SettingError: When it does not.
     """
-    table, config = settings_table(environment), "launch config resources.rollout.config"
+    table, config = settings_table(environment), LAUNCH_CONFIG
     if launch.soak_seconds is not None:
         table["soak_seconds"].read(f"{config}.cohort_soak_seconds", str(launch.soak_seconds))
     if launch.cohorts is None:

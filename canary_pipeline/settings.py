@@ -188,7 +188,7 @@ class SettingValues(BaseModel):
         a.seconds(1), "How long staging may take to show what was applied.", default=300
     )
     signing_key: Path | None = _setting(
-        a.FILE, "The SSH key that signs decisions; by default they are not signed."
+        a.PATH, "The SSH key that signs decisions; by default they are not signed."
     )
     notify_url: SecretStr | None = _setting(
         a.RECEIVER, "Who is told of decisions; by default nobody.", secret=True

@@ -30,7 +30,7 @@ PROBING = (
 RESTORING = (
     *PROBING, "cohorts", "soak_seconds", "runtime_metrics_url", "control_status_url", "repo_root",
     "gate_timeout_seconds", "stop_grace_seconds", "apply_command", "rollback_command", "on_block",
-    "verify_timeout_seconds",
+    "verify_timeout_seconds", "signing_key",
 )  # fmt: skip
 """What it takes to restore staging, which nothing else may keep from happening."""
 

@@ -18,6 +18,7 @@ import pytest
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
+from canary_pipeline.store.journal import VARIABLE as JOURNAL_VARIABLE
 from canary_pipeline_tests.fake_staging import FakeStaging
 
 TOKEN = "token-that-must-stay-secret"  # noqa: S105 - what tests search for
@@ -31,14 +32,40 @@ GATES = {
 
 PROGRAMS = Path(sys.executable).parent
 
+CORE = ("python", "-m", "canary_pipeline_tests.core_alone")
+"""`canary-rollout` without Dagster: the same files and exit codes in a tenth of the time."""
 
-def await_true(condition: Callable[[], Any], seconds: float = 30, every: float = 0.02) -> Any:
+DAGSTER_JOB = ("dagster", "job", "execute", "-m", "canary_pipeline", "-j", "staging_canary_rollout")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no worker is left with one in the end; one browser at a time."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("browser"):
+            item.add_marker(pytest.mark.xdist_group("browser"))
+
+
+@pytest.fixture(autouse=True)
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What the host knows of rollouts, for each test its own."""
+    monkeypatch.setenv(JOURNAL_VARIABLE, str(tmp_path / "journal"))
+    return tmp_path / "journal"
+
+
+def await_true(condition: Callable[[], Any], seconds: float = 120, every: float = 0.02) -> Any:
     """Wait until a condition holds, looking every so many seconds; return what it returned."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(every)
     return value
+
+
+@pytest.fixture(autouse=True)
+def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no test read or write what this host knows of its environments."""
+    monkeypatch.setenv("CANARY_PIPELINE_STATE_DIR", str(tmp_path / "state"))
 
 
 @dataclass
@@ -59,7 +86,11 @@ class Checkout:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    folder = tmp_path / "check out"
+    return new_checkout(tmp_path / "check out")
+
+
+def new_checkout(folder: Path) -> Checkout:
+    """Make a checkout whose gates pass."""
     for name in ("behaviour", "started", "scripts/spacetime"):
         (folder / name).mkdir(parents=True)
     for script, lane in (
@@ -93,7 +124,7 @@ class Result:
 
 @dataclass
 class Commands:
-    """The project's commands in a world of their own: folder, home, claim, environment."""
+    """The project's commands in a world of their own: folder, home, claim, journal, environment."""
 
     folder: Path
     environment: dict[str, str]
@@ -130,21 +161,47 @@ class Commands:
 
     def finish(self, process: "subprocess.Popen[str]") -> Result:
         """Wait for a program's end."""
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=240)
         return Result(process.returncode, out, err)
 
+    def kill(self, process: "subprocess.Popen[str]") -> None:
+        """Kill a program and whatever it started that did not leave its group."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+    def start_rollout(
+        self, *arguments: str, more: Mapping[str, str] | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start `canary-rollout run` with the core alone."""
+        return self.start(*CORE, "run", *arguments, more=more)
+
     def rollout(self, *arguments: str, more: Mapping[str, str] | None = None) -> Result:
-        """Run `canary-rollout run`."""
+        """Run `canary-rollout run` with the core alone."""
+        return self.run(*CORE, "run", *arguments, more=more)
+
+    def resume(self, rollout: Path | str, *, more: Mapping[str, str] | None = None) -> Result:
+        """Run `canary-rollout resume` with the core alone."""
+        return self.run(*CORE, "resume", str(rollout), more=more)
+
+    def rollback(self, folder: Path, *, more: Mapping[str, str] | None = None) -> Result:
+        """Run `canary-rollout rollback`."""
+        return self.run(*CORE, "rollback", str(folder), more=more)
+
+    def status(self) -> Result:
+        """Run `canary-rollout status`."""
+        return self.run(*CORE, "status")
+
+    def dagster_rollout(self, *arguments: str, more: Mapping[str, str] | None = None) -> Result:
+        """Run `canary-rollout run` as people do, with Dagster."""
         return self.run("canary-rollout", "run", *arguments, more=more)
 
     def job(self, config: object = None, more: Mapping[str, str] | None = None) -> Result:
         """Run `dagster job execute`."""
-        arguments = ["job", "execute", "-m", "canary_pipeline", "-j", "staging_canary_rollout"]
-        if config is not None:
-            file = self.folder / "run.yaml"
-            file.write_text(json.dumps(config))
-            arguments += ["-c", str(file)]
-        return self.run("dagster", *arguments, more=more)
+        if config is None:
+            return self.run(*DAGSTER_JOB, more=more)
+        file = self.folder / "run.yaml"
+        file.write_text(json.dumps(config))
+        return self.run(*DAGSTER_JOB, "-c", str(file), more=more)
 
     @property
     def folders(self) -> list[Path]:
@@ -164,7 +221,11 @@ def new_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def commands(
-    tmp_path: Path, checkout: Checkout, staging: FakeStaging, new_dagster_home: Path
+    tmp_path: Path,
+    checkout: Checkout,
+    staging: FakeStaging,
+    journal: Path,
+    new_dagster_home: Path,
 ) -> Iterator[Commands]:
     """Commands that are configured for the test's own checkout and staging, without soaks."""
     folder = tmp_path / "work"
@@ -180,7 +241,9 @@ def commands(
             **kept,
             "HOME": str(tmp_path / "home"),
             "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "PYTHONPATH": str(Path(__file__).parents[1]),
             "CANARY_PIPELINE_CLAIM_DIR": str(tmp_path),
+            JOURNAL_VARIABLE: str(journal),
             "OA_STAGING_REPO_ROOT": str(checkout.folder),
             "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "0",
             "OA_STAGING_CONTROL_BASE_URL": staging.url,
@@ -193,8 +256,7 @@ def commands(
     yield world
     for process in world.started:
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+            world.kill(process)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """`canary-rollout`, with the core running the steps instead of Dagster.
 
-`python -m canary_pipeline_tests.core_alone run …` takes the same arguments, writes the same files and
-answers with the same exit codes, in a tenth of the time; Dagster is not imported.
+`python -m canary_pipeline_tests.core_alone run …` takes the same arguments, writes the same files
+and answers with the same exit codes, in a tenth of the time; Dagster is not imported.
 """
 
 from canary_pipeline.commands import run
@@ -22,7 +22,7 @@ class CoreAlone:
         """Nothing is needed."""
 
     def execute(
-        self, evidence: Evidence, settings: Settings, environment: Environment, signals: Signals
+        self, evidence: Evidence, settings: Settings, _environment: Environment, signals: Signals
     ) -> bool:
         """Run every step in this process."""
         run_id = f"core-{len(evidence.header().attempts) + 1}"
@@ -33,7 +33,7 @@ class CoreAlone:
             gate_groups=context.plan.gate_groups,
             changes_staging=context.plan.changes_staging,
         )
-        return roll_out(context, steps, signals).allowed
+        return roll_out(context, steps, signals, settings.parallel_gates).allowed
 
 
 if __name__ == "__main__":

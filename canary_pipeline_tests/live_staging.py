@@ -148,11 +148,13 @@ def live_in(file: Path) -> dict[str, Any]:
     """The routing that a file of variables makes live; nothing is where there is none."""
     lines = file.read_text().splitlines() if file.exists() else []
     found = dict(line.split("=", 1) for line in lines)
-    return routing(
+    status = routing(
         int(found.get("OA_RUNTIME_CANARY_USER_PERCENT", "0")),
         shadow=found.get("OA_RUNTIME_SHADOW_ENABLED") == "true",
         rate=float(found.get("OA_RUNTIME_SHADOW_SAMPLE_RATE", "0")),
     )
+    autopilots = int(found.get("OA_RUNTIME_CANARY_AUTOPILOT_PERCENT", "0"))
+    return {"data": {**status["data"], "canary_autopilot_percent": autopilots}}
 
 
 def let_apply(staging: FakeStaging, checkout: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.model.plan import Endpoints, Plan
-from canary_pipeline.model.rows import CohortRow, GateRow, Status
+from canary_pipeline.outside.control_service import ControlService
 from canary_pipeline.rollout import attempts
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
+from canary_pipeline_tests.builders import add, gate, passed
 from canary_pipeline_tests.conftest import PROGRAMS, Result
-from canary_pipeline_tests.rollout.conftest import ENVIRONMENT, FakeClock
+from canary_pipeline_tests.rollout.conftest import FakeClock, new_rollout, settings_with
 
 ROOT = Path("output/canary/spacetime")
 
@@ -32,34 +33,19 @@ def history(folder: Path, *arguments: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def a_rollout(root: Path, hour: int, detail: str | None = None) -> Evidence:
+def a_rollout(root: Path, hour: int, detail: str | None = None) -> Path:
     """A rollout of 15 minutes that is allowed, or blocked by a gate that says this."""
     clock = FakeClock(datetime(2026, 2, 25, hour, 0, tzinfo=UTC))
-    plan = Plan(
-        environment=ENVIRONMENT,
-        cohorts=(5, 100),
-        soak_seconds=450,
-        skip_gates=False,
-        endpoints=Endpoints(),
-        missing_for_probe=(),
-        repo_root=root,
-        gate_timeout_seconds=30,
-        http_timeout_seconds=2,
-    )
-    evidence = attempts.open_rollout(plan, root / f"staging-{hour}", clock)
+    settings = settings_with(Path("/"), CANARY_COHORT_SOAK_SECONDS="450")
+    evidence = new_rollout(settings, root / f"staging-{hour}", clock)
     attempts.join(evidence, "run-1", "a test", clock)
-    for gate in ("one", "two"):
-        status: Status = "failed" if detail and gate == "two" else "passed"
-        evidence.add_gate_row(
-            GateRow(gate=gate, status=status, detail=detail, attempt=1, run_id="run-1")
-        )
-    for percent in () if detail else (5, 100):
-        evidence.add_cohort_row(
-            CohortRow(cohort_percent=percent, status="passed", attempt=1, run_id="run-1")
-        )
+    control = ControlService(settings.endpoints, settings.token, 2)
+    context = Context(settings.plan, evidence, control, 1, "run-1", clock=clock)
+    rows = passed(settings.plan)
+    add(evidence, *([rows[0], gate("two", "failed", detail=detail)] if detail else rows))
     clock.sleep(900)
-    attempts.end(evidence, "run-1", "finished", None, clock)
-    return evidence
+    conclude(context, "finished")
+    return evidence.folder
 
 
 @pytest.fixture
@@ -136,7 +122,7 @@ def test_no_rollouts_are_said_and_are_no_error(tmp_path: Path, make: bool) -> No
         (["nowhere"], "nowhere cannot be listed: No such file or directory"),
         (["a file"], "a file cannot be listed: Not a directory"),
         ([""], "ROOT is empty: accepted is a folder"),
-        (["no\nwhere"], "no where cannot be listed: No such file or directory"),
+        (["no\nwhere"], "no\\nwhere cannot be listed: No such file or directory"),
         (
             ["--picture", "SUMMARY.md"],
             "--picture is 'SUMMARY.md': accepted is a file name that ends in .png",
@@ -194,7 +180,7 @@ def test_a_listing_imports_neither_dagster_nor_what_draws(tmp_path: Path) -> Non
 
 def test_a_terminal_shows_a_table_that_nobody_can_write_into(tmp_path: Path) -> None:
     a_rollout(tmp_path / ROOT, 8, "[bold]\x1b[5mblink\x07 [/nothing] \u202e")
-    hostile = a_rollout(tmp_path / ROOT, 9).folder
+    hostile = a_rollout(tmp_path / ROOT, 9)
     hostile.rename(hostile.with_name("\x1b[5m\x07\n"))
 
     done = subprocess.run(
@@ -208,7 +194,7 @@ def test_a_terminal_shows_a_table_that_nobody_can_write_into(tmp_path: Path) -> 
     shown = done.stdout.decode()
     assert done.returncode == 0
     assert "\x1b[32mallow" in shown
-    assert "[bold] [5mblink" in shown
+    assert r"[bold]\x1b[5mblink\x07" in shown
     assert "[/nothing]" in shown
     assert not [text for text in ("\x1b[5m", "\x07", "\u202e") if text in shown]
 

@@ -72,7 +72,7 @@ def test_a_disk_that_others_fill_leaves_what_was_written_readable(
 
     (small_disk / "ballast").unlink()
     del staging.probes[5]
-    again = commands.run("canary-rollout", "resume", str(folder))
+    again = commands.resume(folder)
 
     assert again.code == 0
     assert decision(folder) == "Decision: allow"
@@ -111,7 +111,7 @@ def test_a_rollout_whose_process_alone_is_killed_leaves_no_step_behind(
 ) -> None:
     """Only the command dies; the steps that it ran must notice, with their gates."""
     checkout.gate("spacetime-chaos", f"echo $$ > '{tmp_path}/gate-pid'; sleep 300")
-    process = commands.start("canary-rollout", "run", "--cohorts", "5")
+    process = commands.start_rollout("--cohorts", "5")
     await_true(lambda: (tmp_path / "gate-pid").exists() and (tmp_path / "gate-pid").read_text())
     gate = int((tmp_path / "gate-pid").read_text())
 

@@ -56,9 +56,15 @@ def step_crashes(commands: Commands, checkout: Checkout, _staging: FakeStaging) 
     return commands.rollout("--cohorts", "5", "--output-dir", str(folder))
 
 
+def dagster_rollout(commands: Commands, checkout: Checkout, staging: FakeStaging) -> Result:
+    checkout.gate("spacetime-chaos", "env")
+    staging.probes[5] = answer(500, {"token": TOKEN})
+    return commands.dagster_rollout("--cohorts", "5")
+
+
 def rollout_is_stopped(commands: Commands, checkout: Checkout, _staging: FakeStaging) -> Result:
     checkout.gate("spacetime-chaos", "env; sleep 300")
-    process = commands.start("canary-rollout", "run", "--cohorts", "5")
+    process = commands.start_rollout("--cohorts", "5")
     await_true(lambda: checkout.runs_of("spacetime-chaos"))
     process.terminate()
     return commands.finish(process)
@@ -83,11 +89,22 @@ PATHS: list[Callable[[Commands, Checkout, FakeStaging], Result]] = [
     step_crashes,
     rollout_is_stopped,
     job_execute,
+    dagster_rollout,
     bad_input,
 ]
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path,
+            id=path.__name__,
+            marks=[pytest.mark.slow] if path in (job_execute, dagster_rollout) else [],
+        )
+        for path in PATHS
+    ],
+)
 def test_no_secret_is_written(
     path: Callable[[Commands, Checkout, FakeStaging], Result],
     commands: Commands,
@@ -108,3 +125,5 @@ def test_no_secret_is_written(
     assert files_with(TOKEN, commands.folder, tmp_path / "dagster") == []
     holding = files_with(PASSWORD, commands.folder, tmp_path / "dagster")
     assert all(file.parent.name == "logs" for file in holding)
+    if path is gate_prints_its_environment:
+        assert files_with("TOKEN=[redacted]", *commands.folders)

@@ -166,7 +166,7 @@ REFUSED = [
     *(("watch_seconds", text) for text in ("0", "31", "-1", "1.5", "015")),
     *(("stop_grace_seconds", text) for text in ("601", "-1", "2s")),
     *(("limits", text) for text in (" ", "a<=1\n", "\x00")),
-    *(("signing_key", text) for text in ("/no/such/file", FOLDER, "a\0b")),
+    ("signing_key", "a\0b"),
     *((name, text) for name in ("ca_bundle", "client_cert") for text in (__file__, FOLDER, "/no")),
     *(
         ("gate_groups", text)

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
@@ -13,13 +14,17 @@ from rich.text import Text
 
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.environments import STAGING
-from canary_pipeline.model.text import one_line
+from canary_pipeline.model.text import duration, one_line
 from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.reports.progress import clock_face
 
 OUTPUT_ROOT = Path(STAGING.output_root)
 
-COLUMNS = ("started (UTC)", "decision", "duration", "reached", "what blocked", "folder")
+COLUMNS = (
+    "started (UTC)", "decision", "verifies", "age", "commit", "duration", "reached",
+    "what blocked", "folder",
+)  # fmt: skip
+SHORT_COMMIT = 9
 
 _STYLES = {"allow": "green", "block": "bold red"}
 
@@ -93,7 +98,7 @@ def print_table(rollouts: Sequence[PastRollout], out: TextIO) -> None:
         return
     table = Table(box=None, pad_edge=False)
     for column in COLUMNS:
-        fixed = column in COLUMNS[:4]
+        fixed = column in COLUMNS[:-2]
         table.add_column(column, header_style="bold", no_wrap=fixed, overflow="fold")
     for rollout in rollouts:
         table.add_row(*_styled(_cells(rollout)))
@@ -117,19 +122,26 @@ def _cells(rollout: PastRollout) -> tuple[str, ...]:
     """The texts of a rollout's columns, free of control characters."""
     folder = _shown_path(rollout.folder)
     if rollout.problem is not None:
-        return ("-", "unreadable", "-", "-", one_line(rollout.problem), one_line(folder))
+        return ("-", "unreadable", *["-"] * 5, one_line(rollout.problem), one_line(folder))
     started, seconds, percent = (
         rollout.started_at, rollout.duration_seconds, rollout.highest_passed,
     )  # fmt: skip
     cells = (
         "-" if started is None else f"{started:%Y-%m-%d %H:%M:%S}",
         rollout.decision or "none",
+        {True: "yes", False: "NO", None: "-"}[rollout.verifies],
+        "-" if rollout.decided_at is None else _age(datetime.now(UTC) - rollout.decided_at),
+        (rollout.commit or "-")[:SHORT_COMMIT],
         "-" if seconds is None else clock_face(seconds),
         "-" if percent is None else f"{percent} %",
         rollout.what_blocked or "-",
         folder,
     )
     return tuple(map(one_line, cells))
+
+
+def _age(age: timedelta) -> str:
+    return f"{age.days} d" if age.days > 0 else duration(age.total_seconds())
 
 
 def _shown_path(folder: Path) -> str:

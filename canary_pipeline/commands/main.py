@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -24,6 +25,7 @@ SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_sta
 MENDABLE = ("repo_root", "gate_timeout_seconds")
 
 _Command = Callable[..., Any]
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def settings_flags(*names: str) -> Callable[[_Command], _Command]:
@@ -57,9 +59,13 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print decision.json, and no more.")
+
+
 @main.command()
+@_as_json
 @settings_flags()
-def run(**flags: str | None) -> None:
+def run(as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
     with answers():
         if not flags["auth_token"]:  # with one, the command is about to start itself again
@@ -69,7 +75,7 @@ def run(**flags: str | None) -> None:
         _adopt(flags)
         from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
 
-        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE))
+        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, as_json=as_json))
 
 
 @main.command()
@@ -108,8 +114,9 @@ def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noq
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@_as_json
 @settings_flags(*SECRETS)
-def status(rollout: str | None, **flags: str | None) -> None:
+def status(rollout: str | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Exit code 1 says that a rollout which is not at work any more has left a cohort live.
@@ -120,7 +127,8 @@ def status(rollout: str | None, **flags: str | None) -> None:
 
         _adopt(flags)
         evidence = find_rollout(rollout) if rollout else None
-        sys.exit(tell(evidence, resolve(STAGING, os.environ, names=PROBING), STAGING))
+        settings = resolve(STAGING, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, STAGING, as_json=as_json))
 
 
 @main.command()
@@ -188,6 +196,52 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
         listing.tell(root, limit, picture, as_json=as_json)
+
+
+@main.command()
+@click.argument("folder", metavar="FOLDER|ROOT", type=click.Path(path_type=Path))
+@click.option("--commit", metavar="SHA", help="What is to be promoted.")
+@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--signers", metavar="FILE", type=_FILE, help="Allowed signers, as git has them.")
+@click.option("--signer", metavar="NAME", help="Which of them must have signed.")
+@click.option("--revoked", metavar="FILE", type=_FILE, help="Keys that count no more.")
+@click.option("--cohorts", metavar="5,25,100", help="Cohorts that must have been probed.")
+@click.option(
+    "--cohort-soak-seconds",
+    "soak_seconds",
+    default=0,
+    type=click.IntRange(0),
+    help="How long each must have soaked.",
+)
+@click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+    """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
+
+    Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
+    """
+    with answers():
+        from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(verifying.tell(folder, verifying.demands_of(**flags), as_json=as_json))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=_FILE,
+    envvar=settings_table(STAGING)["signing_key"].variable,
+    show_envvar=True,
+    help="The SSH key, or a public one whose private half is in the agent.",
+)
+def sign(folder: Path, key: Path | None) -> None:
+    """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
+    with answers():
+        from canary_pipeline.commands.verify import sign_decision  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(sign_decision(folder, key))
 
 
 def _adopt(flags: Mapping[str, str | None]) -> None:

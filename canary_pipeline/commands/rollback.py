@@ -38,7 +38,7 @@ def take_back(
         try:
             row = roll_back(context, "somebody asked for it", may_raise=may_raise)
         finally:
-            rewrite_decision(evidence, clock)
+            rewrite_decision(context)
     if row.status != "passed":
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Journal
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 
 class Engine(Protocol):
@@ -66,7 +66,12 @@ ENGINE: Engine = Dagster()
 
 
 def roll_out(
-    settings: Settings, environment: Environment, engine: Engine, *, demonstration: bool = False
+    settings: Settings,
+    environment: Environment,
+    engine: Engine,
+    *,
+    demonstration: bool = False,
+    as_json: bool = False,
 ) -> Exit:
     """Start a new rollout and follow it to its decision.
 
@@ -75,17 +80,26 @@ def roll_out(
         environment: What is rolled out to.
         engine: What runs the steps.
         demonstration: Whether to show the whole summary, of a staging that is gone afterwards.
+        as_json: Whether to print `decision.json`, and all else to standard error.
     """
     engine.prepare()
-    with holding(settings, environment, "canary-rollout") as (held, signals):
+    held_here = holding(settings, environment, "canary-rollout")
+    with apart_from_json(as_json), held_here as (held, signals):
         evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
-    if demonstration:
+    if as_json:
+        print(evidence.read_text(DECISION) or "", end="")
+    elif demonstration:
         print(f"\n{evidence.read_text(SUMMARY) or ''}", end="")
     elif code != Exit.ALLOW and not settings.plan.skip_gates:
         print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     return code
+
+
+def apart_from_json(as_json: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - it is all
+    """Print what the body tells people to standard error, where a program reads the output."""
+    return redirect_stdout(sys.stderr) if as_json else nullcontext()
 
 
 def go_on(

@@ -48,3 +48,11 @@ def tested(record: Record) -> Tested:
     commits = [commit for pair in seen for commit in pair[:2] if commit]
     dirty = [state for _, _, state in seen if state is not None]
     return Tested(tuple(dict.fromkeys(commits)), any(dirty) if dirty else None)
+
+
+def commits_seen(record: Record) -> set[str]:
+    """Every commit that any attempt or gate of a rollout has seen, whether it counts or not."""
+    header = record.header
+    seen = [(item.commit, item.commit_after) for item in header.attempts]
+    seen += [(row.commit, row.commit_after) for row in record.gate_rows]
+    return {commit for pair in ((header.commit, None), *seen) for commit in pair if commit}

@@ -1,8 +1,10 @@
 """The go or no-go: a pure function of what the folder of a rollout holds."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from canary_pipeline.model.commit import tested
+from canary_pipeline.model.looks import FailedReason
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import (
     HELD,
@@ -106,8 +108,9 @@ def _short_soak(record: Record, row: CohortRow) -> str | None:
     """How a passed cohort soaked less than was planned, in words; None where it did not."""
     planned = record.header.soak_seconds
     # Rows of a version that did not measure it say only what was planned.
-    soaked = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
-    if min(soaked, row.soak_seconds) >= planned - SOAK_TOLERANCE_SECONDS:
+    measured = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
+    soaked = min(measured, row.soak_seconds)
+    if soaked >= planned - SOAK_TOLERANCE_SECONDS:
         return None
     return f"soaked {soaked:g} s of {planned} s"
 
@@ -192,8 +195,11 @@ def _cohort_reason(record: Record, percent: int, row: CohortRow | None) -> Reaso
     if row.status == "skipped" and row.reason == MISSING_PROBE_CONFIG:
         text = f"cohort {percent} % was skipped although it was to be probed, or had failed before"
         return Reason(text, COHORTS)
-    applied = row.apply_log_file if row.reason == "apply_failed" else None
-    evidence = applied or row.response_file or COHORTS
+    if row.reason in get_args(FailedReason):
+        evidence = row.health_file
+    else:
+        evidence = row.apply_log_file if row.reason == "apply_failed" else row.response_file
+    evidence = evidence or COHORTS
     return Reason(f"cohort {percent} % {row.status}: {cohort_detail(row)}", evidence)
 
 

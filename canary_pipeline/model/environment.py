@@ -7,6 +7,9 @@ from canary_pipeline.model.plan import Gate
 OUTPUT_ROOT = "output/canary/spacetime"
 """Where rollouts keep their folders, below the current one."""
 
+DEMO = "demo"
+"""The name of the environment that promotes nothing."""
+
 
 @dataclass(frozen=True)
 class Environment:

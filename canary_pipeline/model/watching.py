@@ -4,11 +4,16 @@ from collections.abc import Sequence
 
 from canary_pipeline.model.env_sequence import cohort_routing
 from canary_pipeline.model.health import judge
-from canary_pipeline.model.limits import parse_limits
+from canary_pipeline.model.limits import Limit, parse_limits
 from canary_pipeline.model.looks import Look, Watch
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.rows import CohortRow
 from canary_pipeline.model.soaks import last_soak
+
+
+def limits_of(plan: Plan) -> tuple[Limit, ...]:
+    """The limits of a rollout."""
+    return parse_limits(",".join(plan.limits)) if plan.limits else ()
 
 
 def watch_of(plan: Plan, percent: int) -> Watch | None:
@@ -16,7 +21,7 @@ def watch_of(plan: Plan, percent: int) -> Watch | None:
     if plan.soak_seconds < plan.watch_seconds:
         return None
     return Watch(
-        limits=parse_limits(",".join(plan.limits)) if plan.limits else (),
+        limits=limits_of(plan),
         wanted=cohort_routing(percent) if plan.changes_staging else None,
         probes_live=plan.probes_are_live,
         soak_seconds=plan.soak_seconds,

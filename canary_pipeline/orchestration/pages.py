@@ -10,7 +10,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.reports.tables import Table
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 TAIL_LINES = 20
 
@@ -89,6 +89,8 @@ def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.Me
         "reasons": dg.MetadataValue.int(len(decision.reasons)),
         "duration_seconds": dg.MetadataValue.float(evidence.record().duration_seconds or 0.0),
         **file_metadata(evidence, SUMMARY),
+        DECISION: dg.MetadataValue.md(f"```json\n{evidence.read_text(DECISION) or ''}\n```"),
+        "decision_sha256": dg.MetadataValue.text(evidence.sha256(DECISION) or "no such file"),
     }
 
 

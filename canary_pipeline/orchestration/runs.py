@@ -12,10 +12,12 @@ from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.pages import report_decision
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.layout import DECISION
 
 ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"
 DECISION_TAG = "canary/decision"
+DIGEST_TAG = "canary/decision-sha256"
 LAUNCHED_BY_TAG = "canary/launched-by"
 NOTICE_TAG = "canary/notice-sent"
 
@@ -55,7 +57,7 @@ def worked_on(run: dg.DagsterRun) -> Evidence | None:
 
 def claim_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Unsay what a run has inherited from the run it re-executes, and say who launched it."""
-    tags = {LAUNCHED_BY_TAG: launched_by(run), DECISION_TAG: "none"}
+    tags = {LAUNCHED_BY_TAG: launched_by(run), DECISION_TAG: "none", DIGEST_TAG: "none"}
     instance.add_run_tags(run.run_id, tags)
 
 
@@ -63,6 +65,11 @@ def tag_rollout(instance: dg.DagsterInstance, run_id: str, evidence: Evidence) -
     """Let people and later runs find the rollout by its run; only once the folder knows the run."""
     tags = {ROLLOUT_TAG: str(evidence.folder), ENVIRONMENT_TAG: evidence.header().environment}
     instance.add_run_tags(run_id, tags)
+
+
+def decision_tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
+    """What a run's tags say of its decision."""
+    return {DECISION_TAG: decision.word, DIGEST_TAG: evidence.sha256(DECISION) or "none"}
 
 
 def tell_decision(
@@ -85,7 +92,7 @@ def tell_decision(
         on_page: Whether the page of `summary` is to show it.
     """
     with suppress(Exception):
-        instance.add_run_tags(run_id, {DECISION_TAG: decision.word})
+        instance.add_run_tags(run_id, decision_tags(evidence, decision))
         if on_page:
             report_decision(instance, rollout.environment, evidence, decision)
 

@@ -11,7 +11,7 @@ from canary_pipeline.orchestration.pages import (
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import DECISION_TAG
+from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
@@ -71,7 +71,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)
         decision = conclude(entered, "finished")
-        context.instance.add_run_tags(context.run.run_id, {DECISION_TAG: decision.word})
+        context.instance.add_run_tags(context.run.run_id, decision_tags(entered.evidence, decision))
         for reason in decision.reasons:
             context.log.warning("blocks: %s (evidence: %s)", reason.text, reason.evidence)
         context.log.info("decision: %s; %s", decision.word, entered.evidence.folder / SUMMARY)

@@ -36,6 +36,11 @@ class ControlService:
         self._timeout_seconds = timeout_seconds
         self._tls = tls
 
+    def within(self, seconds: float) -> "ControlService":
+        """The same, whose exchanges take no longer than this either."""
+        timeout = min(self._timeout_seconds, seconds)
+        return ControlService(self._endpoints, self._token, timeout, self._tls)
+
     def evaluate(self, payload: dict[str, str]) -> Answer | Failure:
         """Ask the control service how it would route a thread.
 
@@ -55,9 +60,9 @@ class ControlService:
         return self._exchange("GET", below(base, ROUTING_STATUS_PATH), MOST_RESPONSE_BYTES)
 
     def metrics(self) -> Answer | Failure | None:
-        """Read the runtime's metrics; None where their URL is not configured."""
+        """Read the runtime's metrics, up to 1 MiB; None where their URL is not configured."""
         url = self._endpoints.runtime_metrics_url
-        return None if url is None else self._exchange("GET", url, MOST_SNAPSHOT_BYTES)
+        return None if url is None else self._exchange("GET", url, MOST_RESPONSE_BYTES)
 
     def snapshot(self, kind: SnapshotKind) -> bytes | str | None:
         """Read one snapshot.

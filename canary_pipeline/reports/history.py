@@ -1,7 +1,4 @@
-"""Past rollouts, read back from their folders: what was decided, how long it took, what blocked.
-
-Cheap enough for a thousand folders: rows are read, logs and responses are not.
-"""
+"""Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
 from collections.abc import Sequence
@@ -10,13 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import decide
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
 from canary_pipeline.reports.decided import written_decision
+from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
 
@@ -38,11 +37,11 @@ class PastRollout:
         started_at: When it was opened.
         ended_at: When its last attempt ended; None while one is under way, or was killed.
         duration_seconds: What its attempts took together.
-        decision: What the last line of `SUMMARY.md` says, or None where nothing is decided. An
-            `allow` counts only while the rows agree and the last attempt finished: otherwise
-            somebody changed a file since, or went on with the rollout, and nothing is decided.
-            Logs and responses are not compared with their digests, so to promote on a decision,
-            read the summary of its rollout and not this.
+        decision: What was decided, or None where there is nothing that one can rely on.
+        verifies: Whether the decision follows from the folder; None where that cannot be said: it
+            was written by an older version, or a run is under way.
+        decided_at: When it was decided.
+        commit: The one that was tested, without other changes.
         what_blocked: The first reasons that block, as one line; empty where nothing does.
         attempts: How many runs worked on it.
         outcome: How the last attempt ended.
@@ -60,6 +59,9 @@ class PastRollout:
     ended_at: datetime | None = None
     duration_seconds: float | None = None
     decision: Literal["allow", "block"] | None = None
+    verifies: bool | None = None
+    decided_at: datetime | None = None
+    commit: str | None = None
     what_blocked: str = ""
     attempts: int = 0
     outcome: Outcome | None = None
@@ -84,6 +86,9 @@ class PastRollout:
             "ended_at": None if self.ended_at is None else rfc3339(self.ended_at),
             "duration_seconds": self.duration_seconds,
             "decision": self.decision,
+            "verifies": self.verifies,
+            "decided_at": None if self.decided_at is None else rfc3339(self.decided_at),
+            "commit": self.commit,
             "what_blocked": self.what_blocked,
             "attempts": self.attempts,
             "outcome": self.outcome,
@@ -107,10 +112,19 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Raises:
         OSError: When the root cannot be listed.
     """
+    return [read_rollout(evidence) for evidence in newest_first(root)[:limit]]
+
+
+def newest_first(root: Path) -> list[Evidence]:
+    """The rollouts directly below a folder, by when they started.
+
+    Raises:
+        OSError: When the root cannot be listed.
+    """
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
-    return [read_rollout(evidence) for _, evidence in dated[:limit]]
+    return [evidence for _, evidence in dated]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:
@@ -135,7 +149,7 @@ def read_rollout(evidence: Evidence) -> PastRollout:
     started_at = moment_of(header.started_at)
     ended_at = moment_of(last.ended_at) if last else None
     outcome = _outcome(header)
-    counted, reasons = _believed(evidence, record, decision, outcome)
+    counted, reasons, verifies = _believed(evidence, record, decision, outcome)
     return PastRollout(
         folder=evidence.folder,
         environment=header.environment,
@@ -143,6 +157,9 @@ def read_rollout(evidence: Evidence) -> PastRollout:
         ended_at=ended_at,
         duration_seconds=record.duration_seconds,
         decision=counted,
+        verifies=verifies,
+        decided_at=moment_of(header.decided_at),
+        commit=tested(record).clean_commit,
         what_blocked=_in_short(reasons),
         attempts=len(header.attempts),
         outcome=outcome,
@@ -162,8 +179,25 @@ def _outcome(header: Header) -> Outcome:
 
 def _believed(
     evidence: Evidence, record: Record, written: str | None, outcome: Outcome
+) -> tuple[Literal["allow", "block"] | None, list[str], bool | None]:
+    """The decision as far as one can rely on it, why it is so, and whether it verifies."""
+    found = check(evidence)
+    if found.answer != "none" and found.statement is not None:
+        return found.answer, [why.text for why in found.statement.details.reasons], True
+    if record.header.decided_at is not None or evidence.exists(DECISION):
+        under_way = outcome == "under way or killed" and not evidence.exists(DECISION)
+        return None, _no_decision(found.reasons), None if under_way else False
+    return *_believed_of_an_older_version(evidence, record, written, outcome), None
+
+
+def _no_decision(reasons: Sequence[str]) -> list[str]:
+    return [f"no decision: {reasons[0]}", *reasons[1:]]
+
+
+def _believed_of_an_older_version(
+    evidence: Evidence, record: Record, written: str | None, outcome: Outcome
 ) -> tuple[Literal["allow", "block"] | None, list[str]]:
-    """The decision that was written, unless what else the folder holds denies it; and why."""
+    """The last line of a summary, unless what else the folder holds denies it; and why."""
     if written == "block":
         reasons = _written_reasons(evidence) or [item.text for item in decide(record).reasons]
         return "block", reasons

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from canary_pipeline.model.decision import Reason, decide
-from canary_pipeline.reports.decided import written_decision
+from canary_pipeline.model.decision import Reason
+from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.layout import SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY
 
 NO_DECISION = "no decision"
 
@@ -26,6 +26,7 @@ class Notice:
         reasons: What blocks, each with where its evidence lies.
         folder: The rollout's folder.
         link: Where to read on.
+        sha256: The digest of `decision.json`; None where there is none.
     """
 
     environment: str
@@ -33,6 +34,7 @@ class Notice:
     reasons: tuple[Reason, ...]
     folder: str
     link: str
+    sha256: str | None = None
 
     @property
     def title(self) -> str:
@@ -55,14 +57,14 @@ class Notice:
             ],
             "folder": self.folder,
             "link": self.link,
+            "decision_sha256": self.sha256,
         }
 
 
 def notice_of(evidence: Evidence, link: str | None = None) -> Notice:
     """The notice of a rollout's decision.
 
-    It never says `allow` for a folder whose evidence does not: what is written there and what
-    follows from the evidence must agree.
+    It never says `allow` for a folder whose evidence does not.
 
     Args:
         evidence: The rollout's folder.
@@ -71,16 +73,17 @@ def notice_of(evidence: Evidence, link: str | None = None) -> Notice:
     Raises:
         NotARolloutError: When the folder holds no rollout.
     """
-    record = evidence.verified_record()
-    decided = decide(record)
-    written = written_decision(evidence)
-    agreed = written if written != "allow" or decided.allowed else "block"
+    header, found = evidence.header(), check(evidence)
+    reasons = tuple(Reason(why, DECISION) for why in found.reasons)
+    if found.statement is not None and not reasons:
+        reasons = tuple(Reason(why.text, why.evidence) for why in found.statement.details.reasons)
     return Notice(
-        record.header.environment,
-        agreed or NO_DECISION,
-        decided.reasons,
+        header.environment,
+        NO_DECISION if found.answer == "none" else found.answer,
+        reasons,
         str(evidence.folder),
         link or (evidence.folder / SUMMARY).as_uri(),
+        found.sha256,
     )
 
 

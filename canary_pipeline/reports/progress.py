@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from canary_pipeline.model.record import InFlight, Record
 from canary_pipeline.model.rows import CohortRow, GateRow
@@ -146,7 +147,7 @@ def _table(now: list[StepProgress]) -> Table:
         table.add_column(column, header_style="bold")
     for step in now:
         style = _STYLES.get(step.status, "cyan")
-        table.add_row(step.step, f"[{style}]{step.status}[/]", step.detail)
+        table.add_row(step.step, f"[{style}]{step.status}[/]", Text(step.detail))
     return table
 
 

@@ -120,6 +120,8 @@ def join(
         if run_id in header.run_ids:
             return header
         evidence.tidy()
+        if not evidence.exists(layout.ENV_SEQUENCE):  # killed while it was opened
+            evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
         checkout = checkout_now(header, evidence.folder)
         record = evidence.record()
         anew = _moved(record.header, checkout)
@@ -137,7 +139,7 @@ def join(
         )
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
         joined = header.model_copy(update={"attempts": attempts, "decided_at": now})
-        if evidence.exists(layout.SUMMARY):
+        if evidence.exists(layout.SUMMARY) or evidence.exists(layout.DECISION):
             write_decision(evidence, replace(evidence.verified_record(), header=joined))
         return joined
 

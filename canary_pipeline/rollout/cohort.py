@@ -84,7 +84,8 @@ def _made_live_and_probed(cohort: Cohort) -> CohortRow:
         return probe(cohort) if cohort.plan.probes_are_live else _not_probed(cohort)
     sick = sick_before(cohort)
     if sick is not None:
-        return cohort.row(status="failed", reason="health_unknown", error=sick)
+        error = f"staging was sick before anything was applied: {sick.text}"
+        return cohort.row(status="failed", reason=sick.reason, error=error)
     applied = make_live(cohort)
     if applied.problem is not None:
         why = {"reason": applied.problem, "error": applied.detail}

@@ -55,7 +55,7 @@ def _end(context: Context, outcome: AttemptOutcome, detail: str | None) -> None:
 def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) -> Decision:
     evidence = context.evidence
     _end(context, outcome, detail)
-    decision = write_decision(evidence, evidence.verified_record())
+    decision = write_decision(evidence, evidence.verified_record(), context.signing_key)
     _await_commands(context)
     try:
         settled = settle(context, detail or "the rollout blocks")
@@ -63,7 +63,7 @@ def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) ->
         context.tell(f"rollback: {stopped}")
         settled = evidence.record().last_rollback
     if settled is not None:
-        decision = rewrite_decision(evidence, context.clock)
+        decision = rewrite_decision(context)
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
         with suppress(LostError):  # it is decided, and seen to be
@@ -114,10 +114,11 @@ def _where(evidence: Evidence) -> str:
     return f", at {', '.join(steps)}" if steps else ", between two steps"
 
 
-def rewrite_decision(evidence: Evidence, clock: Clock) -> Decision:
+def rewrite_decision(context: Context) -> Decision:
     """Write the decision anew, after rows were added to a rollout whose attempt had ended."""
-    evidence.update_header(lambda header: _sealed(header, evidence, clock))
-    return write_decision(evidence, evidence.verified_record())
+    evidence = context.evidence
+    evidence.update_header(lambda header: _sealed(header, evidence, context.clock))
+    return write_decision(evidence, evidence.verified_record(), context.signing_key)
 
 
 def _sealed(header: Header, evidence: Evidence, clock: Clock) -> Header:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.moment import rfc3339
@@ -28,6 +29,7 @@ class Context:
         check_stop: Raises when the step is not to go on; asked several times a second.
         clock: Time.
         stopping: Commands that were stopped and have not ended yet.
+        signing_key: What signs its decision; None where nothing does.
         began: When the attempt began, by the monotonic clock; None where another process began it.
     """
 
@@ -40,6 +42,7 @@ class Context:
     check_stop: Callable[[], None] = lambda: None
     clock: Clock = field(default_factory=SystemClock)
     stopping: list[Stopping] = field(default_factory=list)
+    signing_key: Path | None = None
     began: float | None = None
 
     def warn(self, step: str, message: str) -> None:

@@ -101,6 +101,7 @@ def working_on(
         say=say,
         check_stop=check_stop,
         clock=clock or SystemClock(),
+        signing_key=settings.values.signing_key,
     )
     _note_what_was_mended(context, header)
     return context

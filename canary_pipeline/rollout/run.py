@@ -10,19 +10,22 @@ from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.steps import Step, Steps
 
 
-def roll_out(context: Context, steps: Steps, signals: Signals) -> Decision:
+def roll_out(
+    context: Context, steps: Steps, signals: Signals, most_at_once: int | None = None
+) -> Decision:
     """Run every step to its end, and conclude whatever happens.
 
     Args:
         context: This attempt at the rollout.
         steps: Its steps.
         signals: Stop it at any time; another one ends the rollback that follows.
+        most_at_once: How many steps may run side by side; None for as many as there are.
     """
     working = replace(context, check_stop=signals.stop.check)
     concluding = replace(context, check_stop=signals.check_again)
     try:
         for phase in steps.phases:
-            _side_by_side(phase, working)
+            _side_by_side(phase, working, most_at_once)
     except StoppedError as stopped:
         signals.obey()
         return conclude(concluding, "aborted", str(stopped))
@@ -33,8 +36,11 @@ def roll_out(context: Context, steps: Steps, signals: Signals) -> Decision:
     return decide(context.evidence.verified_record())
 
 
-def _side_by_side(lanes: tuple[tuple[Step, ...], ...], context: Context) -> None:
-    with ThreadPoolExecutor(max(len(lanes), 1), thread_name_prefix="lane") as pool:
+def _side_by_side(
+    lanes: tuple[tuple[Step, ...], ...], context: Context, most_at_once: int | None
+) -> None:
+    workers = most_at_once or max(len(lanes), 1)
+    with ThreadPoolExecutor(workers, thread_name_prefix="lane") as pool:
         for ended in [pool.submit(_one_by_one, lane, context) for lane in lanes]:
             ended.result()
 

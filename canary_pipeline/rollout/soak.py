@@ -50,6 +50,18 @@ class _Soak:
         """Seconds since its beginning."""
         return self.cohort.context.clock.monotonic() - self.zero
 
+    @property
+    def verdict(self) -> Verdict | None:
+        """How it ended; None as long as it is undecided, or where nothing judges."""
+        return self.judgement.verdict if self.judgement else None
+
+    @property
+    def next_look_at(self) -> float | None:
+        """When the next look is due; None where there is none to come."""
+        if self.judgement is None or self.verdict is not None:
+            return None
+        return next_look_at(self.judgement)
+
     def note(self) -> InFlight:
         """Write down how far it is."""
         left = self.cohort.plan.soak_seconds - self.soaked
@@ -93,8 +105,9 @@ def soak(cohort: Cohort, row: CohortRow, interrupted: InFlight | None = None) ->
 
 def _begun(cohort: Cohort, row: CohortRow, interrupted: InFlight | None) -> _Soak:
     clock, planned = cohort.context.clock, cohort.plan.soak_seconds
-    started_at = row.soak_started_at or rfc3339(clock.now())
-    row = row.model_copy(update={"soak_started_at": started_at, "soak_seconds": planned})
+    now = rfc3339(clock.now())
+    begun = {"soak_started_at": row.soak_started_at or now, "soak_seconds": planned}
+    row = row.model_copy(update=begun)
     watch = watch_of(cohort.plan, cohort.percent)
     soaked = interrupted.soaked_seconds or 0.0 if interrupted else 0.0
     if watch is None:
@@ -104,7 +117,8 @@ def _begun(cohort: Cohort, row: CohortRow, interrupted: InFlight | None) -> _Soa
     judgement = judge(watch, last_soak(looks)) if looks else Judgement(watch)
     elapsed = _elapsed(cohort, judgement, soaked) if interrupted and number else None
     if elapsed is None:
-        return _Soak(cohort, row, watch, Judgement(watch), number + 1, clock.monotonic())
+        anew = row.model_copy(update={"soak_started_at": now})
+        return _Soak(cohort, anew, watch, Judgement(watch), number + 1, clock.monotonic())
     return _Soak(cohort, row, watch, judgement, number, clock.monotonic() - elapsed)
 
 
@@ -130,14 +144,14 @@ def _wait(under_way: _Soak) -> Verdict | None:
     clock, noted, said, every = cohort.context.clock, 0.0, under_way.soaked, max(planned / 4, 60)
     while True:
         cohort.context.check_stop()
-        judgement = under_way.judgement
-        if judgement is not None and judgement.verdict is not None:
-            return judgement.verdict
-        due = planned if judgement is None else next_look_at(judgement)
-        soaked = under_way.soaked
+        verdict, soaked, due = under_way.verdict, under_way.soaked, under_way.next_look_at
+        if verdict is not None and not cohort.plan.skip_gates:
+            return verdict
+        if due is None:  # a dry run watches and does not judge: it soaks to the end
+            due = planned
+            if soaked >= due:
+                return verdict
         if soaked >= due:
-            if judgement is None:
-                return None
             under_way.look()
             under_way.note()
             continue
@@ -172,5 +186,7 @@ def _last_look(judgement: Judgement | None) -> str | None:
     """What the last look has shown, in a few words."""
     if judgement is None or judgement.last is None:
         return None
-    problem = judgement.problem
-    return f"look {judgement.last.number} {'good' if problem is None else f'bad: {problem.text}'}"
+    problem, number = judgement.problem, judgement.last.number
+    if number == 0:
+        return f"waiting for a good look: {problem.text if problem else 'none yet'}"
+    return f"look {number} {'good' if problem is None else f'bad: {problem.text}'}"

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.rollout.attempts import must_run
+from canary_pipeline.rollout.checks.look import warn_of_unknown_names
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.conclusion import conclude
@@ -71,7 +72,7 @@ def steps_of(
         changes_staging: Whether cohorts are made live, and rolled back.
     """
     return Steps(
-        opening=Step("opening", lambda context: take_snapshots(context, "before")),
+        opening=Step("opening", _open),
         gates=tuple(tuple(map(_gate, lane)) for lane in lanes(gates, gate_groups)),
         gathering=Step("gate results", _gather),
         cohorts=tuple(map(_cohort, cohorts)),
@@ -87,6 +88,11 @@ def lanes(gates: Sequence[Gate], groups: Sequence[Sequence[str]]) -> list[tuple[
     group_of = {name: tuple(group) for group in groups for name in group}
     found = dict.fromkeys(group_of.get(gate.name, (gate.name,)) for gate in gates)
     return [tuple(of_name[name] for name in lane if name in of_name) for lane in found]
+
+
+def _open(context: Context) -> None:
+    take_snapshots(context, "before")
+    warn_of_unknown_names(context)
 
 
 def _gate(gate: Gate) -> Step:

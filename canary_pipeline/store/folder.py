@@ -17,7 +17,14 @@ from pydantic import BaseModel, ValidationError
 
 from canary_pipeline.model.looks import Look
 from canary_pipeline.model.record import Header, InFlight, Problem, Record
-from canary_pipeline.model.rows import CohortRow, GateRow, RollbackRow, RolloutWarning, Row
+from canary_pipeline.model.rows import (
+    ALL_GATES,
+    CohortRow,
+    GateRow,
+    RollbackRow,
+    RolloutWarning,
+    Row,
+)
 from canary_pipeline.model.watching import unsupported
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout, seal
@@ -121,10 +128,11 @@ class Evidence:
         """
         record = self.record()
         digests = {ref.name: ref.sha256 for row in record.rows for ref in row.files()}
+        soaked_since = {layout.health(p) for p, row in record.cohorts if self._soaked_since(p, row)}
         found = [
             Problem(name, "is missing or is not the file that its row was written for")
             for name, digest in digests.items()
-            if self.sha256(name) != digest
+            if self.sha256(name) != digest and name not in soaked_since
         ]
         found += self._chain_problems(record.header.sealed)
         found += self._health_problems(record)
@@ -185,8 +193,13 @@ class Evidence:
         return found
 
     def looks(self, percent: int) -> list[Look]:
-        """The looks at staging while a cohort soaked; one that is no look ends them."""
+        """The looks at staging while a cohort soaked; what is no look is left out."""
         return self._rows(layout.health(percent), Look, [])
+
+    def _soaked_since(self, percent: int, row: CohortRow | None) -> bool:
+        """Whether a later attempt at a cohort that failed has added looks, and no row yet."""
+        looks = self.looks(percent) if row and row.status == "failed" else []
+        return bool(row and looks and looks[-1].attempt > row.attempt)
 
     def exists(self, name: str) -> bool:
         """Whether the folder holds a file of this name."""
@@ -228,6 +241,14 @@ class Evidence:
         except OSError:
             return None
 
+    def digests(self) -> dict[str, str]:
+        """By name, the SHA-256 of every file that a decision is about.
+
+        It is empty for what is no regular file, or cannot be read.
+        """
+        names = (found for found in _below(self.folder, "") if layout.is_decided_on(found[0]))
+        return {name: (self.sha256(name) or "") if regular else "" for name, regular in names}
+
     def tail(self, name: str, lines: int, most_bytes: int = 16384) -> str:
         """The last lines of a file, as text."""
         try:
@@ -263,6 +284,10 @@ class Evidence:
         """Write a text file whole or not at all; return its path."""
         return self.write_bytes(name, text.encode("utf-8", "replace"))
 
+    def remove(self, name: str) -> None:
+        """Take a file away, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
+
     def write_header(self, header: Header) -> None:
         """Write `rollout.json` whole or not at all."""
         self._write_model(layout.HEADER, header)
@@ -289,7 +314,7 @@ class Evidence:
 
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Add a row to a file of rows."""
-        append_row(self.folder / name, {key: self._clean(value) for key, value in row.items()})
+        append_row(self.folder / name, self._clean(dict(row)))
         self.holding.written()
 
     def _clean(self, value: Any) -> Any:
@@ -359,6 +384,9 @@ class Evidence:
     def clear_in_flight(self, step: str) -> None:
         """Forget a step that has ended; the folder of such steps goes with the last one."""
         (self.folder / layout.in_flight(step)).unlink(missing_ok=True)
+        self._drop_empty_in_flight()
+
+    def _drop_empty_in_flight(self) -> None:
         with suppress(OSError):
             (self.folder / layout.IN_FLIGHT).rmdir()
         self.holding.written()
@@ -386,6 +414,7 @@ class Evidence:
                 self.clear_in_flight(state.step)
         for partial in self.folder.rglob(layout.TEMPORARY):
             partial.unlink(missing_ok=True)
+        self._drop_empty_in_flight()
 
 
 _FILE_OF: dict[type[Row], str] = {
@@ -418,11 +447,37 @@ def _may_hold_a_rollout(entry: "os.DirEntry[str]") -> bool:
 
 
 def _strangers(record: Record) -> list[Problem]:
-    """A problem for each file with rows of an attempt that the header does not know."""
-    known = {(attempt.attempt, attempt.run_id) for attempt in record.header.attempts}
-    strange = {_FILE_OF[type(row)] for row in record.rows if (row.attempt, row.run_id) not in known}
-    message = f"holds rows of an attempt that {layout.HEADER} does not know"
-    return [Problem(name, message) for name in sorted(strange)]
+    """A problem for each file with rows of what the header does not know."""
+    header = record.header
+    known = {(attempt.attempt, attempt.run_id) for attempt in header.attempts}
+    strange = {
+        (_FILE_OF[type(row)], "an attempt")
+        for row in record.rows
+        if (row.attempt, row.run_id) not in known
+    }
+    if any(row.cohort_percent not in header.cohorts for row in record.cohort_rows):
+        strange.add((layout.COHORT_RESULTS, "a cohort"))
+    gates = {ALL_GATES, *(gate.name for gate in header.gates)}
+    if any(row.gate not in gates for row in record.gate_rows):
+        strange.add((layout.GATE_RESULTS, "a gate"))
+    return [
+        Problem(name, f"holds rows of {what} that {layout.HEADER} does not know")
+        for name, what in sorted(strange)
+    ]
+
+
+def _below(folder: Path, prefix: str) -> Iterator[tuple[str, bool]]:
+    """The names of all that a folder holds, links not followed, and whether each is a file."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        yield prefix or ".", False
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
+        else:
+            yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
 
 
 def _read_in_flight(path: Path) -> InFlight | None:

@@ -1,6 +1,6 @@
 """The names of a rollout's files, relative to its folder, and which of them are temporary."""
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from canary_pipeline.model.plan import SnapshotKind
 
@@ -12,6 +12,10 @@ RESULTS = (GATE_RESULTS, COHORT_RESULTS, ROLLBACK_RESULTS)
 WARNINGS = "warnings.jsonl"
 ENV_SEQUENCE = "canary-env-sequence.txt"
 SUMMARY = "SUMMARY.md"
+DECISION = "decision.json"
+SIGNATURE = "decision.json.sig"
+OF_A_ROLLOUT = (HEADER, SUMMARY, DECISION, *RESULTS)
+"""What only a rollout's folder holds."""
 TIMELINE = "timeline.png"
 LOGS = "logs"
 IN_FLIGHT = "in-flight"
@@ -19,6 +23,20 @@ ROLLBACK_ENV = "env/rollback.env"
 
 TEMPORARY = ".*-*"
 """What a file is called while it is written, before it takes its name."""
+
+_CLAIM = ".claim"
+PUBLISHED = ".published.json"
+"""What is published of it, for whoever goes on with it on this host."""
+UNPUBLISHED = "unpublished"
+"""What this host has written and not published before another host went on."""
+
+
+def is_decided_on(name: str) -> bool:
+    """Whether a decision is about this file: about all but itself, pictures and what passes."""
+    path = PurePath(name)
+    passing = path.parts[0] in (IN_FLIGHT, UNPUBLISHED) or path.match(TEMPORARY)
+    passing = passing or name in (_CLAIM, PUBLISHED)
+    return not passing and name not in (DECISION, SIGNATURE) and path.suffix != ".png"
 
 
 def _numbered(name: str, attempt: int) -> str:

@@ -18,14 +18,20 @@ from canary_pipeline.outside.object_store import (
     Stored,
     StoreUnreachableError,
 )
-from canary_pipeline.store.layout import HEADER, IN_FLIGHT, LOGS, SUMMARY
+from canary_pipeline.store.layout import (
+    DECISION,
+    HEADER,
+    IN_FLIGHT,
+    LOGS,
+    PUBLISHED,
+    SIGNATURE,
+    SUMMARY,
+    UNPUBLISHED,
+)
 from canary_pipeline.store.writing import write_whole
 
-CONCLUDING = (SUMMARY, "decision.json.sig", "decision.json")
+CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
 """Published last, in this order."""
-
-STATE = ".published.json"
-"""In the local folder: what is published, for whoever goes on with it here."""
 
 PAGE = 100
 ATTEMPTS = 5
@@ -78,7 +84,7 @@ class Published:
         self._guard = threading.RLock()
         self._known: dict[str, _Entry] = {}
         with suppress(OSError, ValidationError):
-            self._known = _STATE.validate_json((folder / STATE).read_bytes())
+            self._known = _STATE.validate_json((folder / PUBLISHED).read_bytes())
 
     def pending(self) -> list[str]:
         """The files that are not published as they are now, in the order of publishing."""
@@ -86,7 +92,7 @@ class Published:
         with self._guard:
             known = {name: entry.seen for name, entry in self._known.items()}
         changed = {name for name, seen in here.items() if known.get(name) != seen}
-        ended = {name for name in known if _is_in_flight(name) and name not in here}
+        ended = {name for name in known if _passes(name) and name not in here}
         return sorted(changed | ended, key=_order)
 
     def publish_all(self) -> bool:
@@ -125,7 +131,9 @@ class Published:
             PublishedByAnotherError: When another host has gone on with the rollout.
         """
         with self._guard:
-            if not self.publish(other for other in self.pending() if other not in CONCLUDING):
+            before = (other for other in self.pending() if other not in CONCLUDING)
+            gone = (other for other in CONCLUDING if not (self._folder / other).exists())
+            if not self.publish([*gone, *before]):
                 return False
             try:
                 self._swap(name, data, None)
@@ -154,7 +162,7 @@ class Published:
             for name in names:
                 if stored := self._store.get(self._key(name)):
                     self._bring(name, stored)
-            for name in [name for name in self._known if _is_in_flight(name)]:
+            for name in [name for name in self._known if _passes(name)]:
                 if name not in names:
                     (self._folder / name).unlink(missing_ok=True)
                     self._note(name, None)
@@ -168,7 +176,7 @@ class Published:
                 self._note(name, _Entry(etag=stored.etag, sent=known.sent))
                 return
             if known.seen != _seen(path) and not stored.data.startswith(here):
-                _write(self._folder / "unpublished" / name, here)
+                _write(self._folder / UNPUBLISHED / name, here)
         if here != stored.data:
             _write(path, stored.data)
         entry = _Entry(seen=_seen(path), etag=stored.etag, sent=(_digest(stored.data),))
@@ -178,7 +186,7 @@ class Published:
         path = self._folder / name
         seen = _seen(path)
         if seen is None:
-            if _is_in_flight(name):
+            if _passes(name) and name in self._known:
                 self._store.delete(self._key(name))
                 self._note(name, None)
         elif name.startswith(f"{LOGS}/"):  # may be big, and no attempt writes another's
@@ -213,7 +221,7 @@ class Published:
             self._known.pop(name, None)
         else:
             self._known[name] = entry
-        _write(self._folder / STATE, _STATE.dump_json(self._known))
+        _write(self._folder / PUBLISHED, _STATE.dump_json(self._known))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
@@ -231,15 +239,16 @@ def _order(name: str) -> tuple[int, str]:
     return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
 
 
-def _is_in_flight(name: str) -> bool:
-    return name.startswith(f"{IN_FLIGHT}/")
+def _passes(name: str) -> bool:
+    """Whether a file may be taken away again: what a step did, or was decided, until the next."""
+    return name.startswith(f"{IN_FLIGHT}/") or name in CONCLUDING
 
 
 def _is_evidence(name: str) -> bool:
     """Whether a name stays in the folder, and is neither a lock, nor temporary, nor put aside."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith(".") for part in parts)
-    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != "unpublished"
+    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != UNPUBLISHED
 
 
 def _names(folder: Path) -> Iterator[str]:

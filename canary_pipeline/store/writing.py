@@ -9,6 +9,8 @@ from typing import BinaryIO
 
 from canary_pipeline.store import seal
 
+TAIL_BYTES = 65536
+
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all.
@@ -37,9 +39,8 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
     """
     with path.open("a+b", buffering=0) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        end = _drop_torn_row(file)
-        file.seek(0)
-        line = seal.sealed_line(row, seal.last_link(file.read()))
+        end, last_rows = _drop_torn_row(file)
+        line = seal.sealed_line(row, seal.last_link(last_rows))
         try:
             while line:  # a nearly full disk takes a part before it refuses
                 line = line[file.write(line) :]
@@ -49,11 +50,20 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
             raise
 
 
-def _drop_torn_row(file: BinaryIO) -> int:
-    """Cut off a last row without its line end, left by a killed writer; return the new size."""
-    file.seek(0)
-    data = file.read()
-    end = data.rfind(b"\n") + 1
-    if end != len(data):
-        file.truncate(end)
-    return end
+def _drop_torn_row(file: BinaryIO) -> tuple[int, bytes]:
+    """Cut off a last row without its line end, left by a killed writer.
+
+    Returns:
+        The size, and the end of the file with all of its last row: it may have grown for a day.
+    """
+    size, length = file.seek(0, os.SEEK_END), TAIL_BYTES
+    while True:
+        start = file.seek(max(size - length, 0))
+        data = file.read()
+        if start == 0 or data.count(b"\n") >= 2:  # noqa: PLR2004 - before a whole row, and after it
+            break
+        length *= 2
+    whole = data[: data.rfind(b"\n") + 1]
+    if len(whole) != len(data):
+        file.truncate(start + len(whole))
+    return start + len(whole), whole

@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
+from canary_pipeline.model.times import rollout_seconds
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -16,7 +17,6 @@ from matplotlib.text import Text
 from PIL import Image
 
 from canary_pipeline.model import rows as model
-from canary_pipeline.model.times import rollout_seconds
 from canary_pipeline.outside.clock import rfc3339
 from canary_pipeline.reports.history import PastRollout
 from canary_pipeline.reports.timeline import HIGHEST_INCHES, timeline, timeline_figure

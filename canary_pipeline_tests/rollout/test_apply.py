@@ -1,22 +1,18 @@
 """Making a cohort live: what is remembered, run, waited for, and believed."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from canary_pipeline.model.plan import Changes, Endpoints, Plan
-from canary_pipeline.model.rows import CohortRow, GateRow
-from canary_pipeline.outside.control_service import ControlPlane
-from canary_pipeline.outside.token import FixedToken
-from canary_pipeline.rollout import attempts
-from canary_pipeline.rollout.cohort import Cohort
-from canary_pipeline.rollout.cohorts import run_cohort
-from canary_pipeline.rollout.context import Surroundings
-from canary_pipeline.rollout.live.apply import is_still_live, make_live
+from canary_pipeline.planning import Settings
+from canary_pipeline.rollout.checks.live_percent import is_still_live
+from canary_pipeline.rollout.cohort import run_cohort
+from canary_pipeline.rollout.context import Cohort, Context
+from canary_pipeline.rollout.live.apply import make_live
 from canary_pipeline.rollout.live.rollback import roll_back, settle
-from canary_pipeline_tests.conftest import TOKEN
+from canary_pipeline.store.journal import Journal
+from canary_pipeline_tests.builders import add, gate, seen
 from canary_pipeline_tests.fake_staging import Behaviour, FakeStaging, answer, send
 from canary_pipeline_tests.live_staging import (
     FAKE_APPLY,
@@ -25,43 +21,31 @@ from canary_pipeline_tests.live_staging import (
     let_apply,
     routing,
 )
-from canary_pipeline_tests.rollout.conftest import FakeClock
+from canary_pipeline_tests.rollout.conftest import (
+    FakeClock,
+    asking,
+    next_attempt,
+    planned,
+    settings_with,
+)
 
 
 @pytest.fixture
-def plan(plan: Plan, staging: FakeStaging, tmp_path: Path) -> Plan:
+def settings(tmp_path: Path) -> Settings:
+    return settings_with(tmp_path, CANARY_APPLY_COMMAND=FAKE_APPLY, CANARY_COHORTS="100")
+
+
+@pytest.fixture
+def context(context: Context, staging: FakeStaging, tmp_path: Path) -> Context:
+    """A rollout of one cohort, 100 %, that applies, and whose gates passed."""
     let_apply(staging, tmp_path)
-    return replace(
-        plan,
-        endpoints=Endpoints(staging.url),
-        changes=Changes(FAKE_APPLY, FAKE_APPLY, "rollback", 10),
-    )
+    add(context.evidence, gate("one"), gate("two"))
+    return asking(context, staging)
 
 
 @pytest.fixture
-def cohort(plan: Plan, around: Surroundings) -> Cohort:
-    for gate in plan.gates:
-        row = GateRow(gate=gate.name, status="passed", attempt=1, run_id="run-1")
-        around.evidence.add_gate_row(row)
-    return cohort_of(100, plan, around)
-
-
-def cohort_of(percent: int, plan: Plan, around: Surroundings) -> Cohort:
-    control_plane = ControlPlane(plan.endpoints, FixedToken(TOKEN), 5)
-    return Cohort(percent, replace(plan, cohorts=(percent,)), control_plane, around)
-
-
-@pytest.fixture
-def only_cohort(cohort: Cohort) -> Cohort:
-    """The cohort, in a rollout that has no other."""
-    evidence = cohort.around.evidence
-    evidence.update_header(lambda header: header.model_copy(update={"cohorts": [100]}))
-    return cohort
-
-
-def with_changes(cohort: Cohort, apply: str) -> Cohort:
-    changes = Changes(apply, FAKE_APPLY, "rollback", 10)
-    return replace(cohort, plan=replace(cohort.plan, changes=changes))
+def cohort(context: Context) -> Cohort:
+    return Cohort(100, context)
 
 
 def test_a_cohort_is_made_live_and_what_was_live_before_is_remembered(
@@ -69,10 +53,8 @@ def test_a_cohort_is_made_live_and_what_was_live_before_is_remembered(
 ) -> None:
     made = make_live(cohort)
 
-    assert made.problem is None
-    assert made.live is not None
-    assert made.live.user_percent == 100
-    evidence = cohort.around.evidence
+    assert (made.problem, made.live and made.live.user_percent) == (None, 100)
+    evidence = cohort.context.evidence
     header = evidence.header()
     assert header.live_before is not None
     assert (header.live_before.user_percent, header.live_before.shadow_enabled) == (0, False)
@@ -86,23 +68,36 @@ def test_a_cohort_is_made_live_and_what_was_live_before_is_remembered(
     assert made.log_sha256 == evidence.sha256("logs/apply-100.log")
 
 
-def test_what_was_live_before_the_first_cohort_stays_what_is_restored(
-    plan: Plan, cohort: Cohort
-) -> None:
-    make_live(cohort_of(5, plan, cohort.around))
+def test_what_was_live_before_the_first_cohort_stays_what_is_restored(cohort: Cohort) -> None:
+    make_live(Cohort(5, cohort.context))
     make_live(cohort)
 
-    header = cohort.around.evidence.header()
+    header = cohort.context.evidence.header()
     assert header.live_before is not None
-    assert header.live_before.user_percent == 0
-    assert header.applied_percent == 100
+    assert (header.live_before.user_percent, header.applied_percent) == (0, 100)
 
 
-def test_an_apply_command_that_fails_is_not_verified(cohort: Cohort, staging: FakeStaging) -> None:
-    made = make_live(with_changes(cohort, "echo no; exit 3"))
+def test_what_a_dead_rollout_owes_is_inherited(cohort: Cohort, tmp_path: Path) -> None:
+    """Otherwise a rollback would restore what that one left, and call it what was before."""
+    evidence, dead = cohort.context.evidence, tmp_path / "dead"
+    Journal("staging").applied(dead, 25, seen(3))
+
+    make_live(cohort)
+
+    assert evidence.header().live_before == seen(3)
+    owed = Journal("staging").read().owed
+    assert (owed and owed.folder, owed and owed.before) == (evidence.folder, seen(3))
+    [warning] = evidence.record().warnings
+    assert warning.message.startswith("dead has left users 0 %")
+
+
+def test_an_apply_command_that_fails_is_not_verified(
+    context: Context, staging: FakeStaging
+) -> None:
+    made = make_live(Cohort(100, planned(context, apply_command="echo no; exit 3")))
 
     assert (made.problem, made.exit_code, made.detail) == ("apply_failed", 3, "exit code 3")
-    assert cohort.around.evidence.read_text("logs/apply-100.log") == "no\n"
+    assert context.evidence.read_text("logs/apply-100.log") == "no\n"
     assert len([one for one in staging.seen if one.path == ROUTING_STATUS]) == 1
 
 
@@ -132,7 +127,7 @@ def test_where_what_is_live_cannot_be_read_nothing_is_applied(
     assert made.detail
     assert made.detail.startswith("nothing was applied: what is live could not be read: ")
     assert not (tmp_path / "live.env").exists()
-    assert cohort.around.evidence.header().live_before is None
+    assert cohort.context.evidence.header().live_before is None
     assert clock.seconds >= 2
 
 
@@ -151,47 +146,52 @@ def test_a_service_that_restarts_is_waited_for(
 ) -> None:
     staging.snapshots[ROUTING_STATUS] = failing_at_first(3, staging.snapshots[ROUTING_STATUS])
 
-    made = make_live(cohort)
-
-    assert made.problem is None
+    assert make_live(cohort).problem is None
     assert clock.seconds > 0
 
 
+def shown(**data: object) -> dict[str, Any]:
+    return {"data": {**routing(100)["data"], **data}}
+
+
 @pytest.mark.parametrize(
-    ("shown", "problem"),
+    ("status", "problem"),
     [
         (routing(5), "percent_not_live"),
-        (
-            {"data": {**routing(100)["data"], "canary_autopilot_percent": 99}},
-            "percent_not_live",
-        ),
+        (shown(canary_autopilot_percent=99), "percent_not_live"),
         (routing(100, shadow=False), "shadow_not_live"),
         (routing(100, rate=0.5), "shadow_not_live"),
+        (shown(force_control_service=True), "canary_forced_off"),
+        (shown(forced_driver="control_service"), "canary_forced_off"),
+        (shown(force_control_service=False, forced_driver=None), None),
+        (shown(shadow={"enabled": True, "sample_rate": 1}), None),  # a whole number is a rate
     ],
 )
 def test_what_is_not_live_in_time_fails_with_what_was_seen(
-    shown: dict[str, Any], problem: str, cohort: Cohort, staging: FakeStaging, clock: FakeClock
+    status: object, problem: str | None, cohort: Cohort, staging: FakeStaging, clock: FakeClock
 ) -> None:
-    staging.snapshots[ROUTING_STATUS] = answer(200, shown)
+    staging.snapshots[ROUTING_STATUS] = answer(200, status)
 
     made = make_live(cohort)
 
     assert made.problem == problem
     assert made.live is not None
-    assert made.detail
-    assert made.detail.startswith(f"live is {made.live}; wanted users 100 %")
-    assert 10 <= clock.seconds < 11
+    assert (made.detail is None) == (problem is None)
+    if problem in ("percent_not_live", "shadow_not_live"):
+        assert (made.detail or "").startswith(f"live is {made.live}; wanted users 100 %")
+        assert 10 <= clock.seconds < 11
 
 
-def test_a_whole_number_is_a_sample_rate(cohort: Cohort, staging: FakeStaging) -> None:
-    shown = {"data": {**routing(100)["data"], "shadow": {"enabled": True, "sample_rate": 1}}}
-    staging.snapshots[ROUTING_STATUS] = answer(200, shown)
+def test_a_cohort_that_could_not_be_made_live_fails_without_a_probe(cohort: Cohort) -> None:
+    row = run_cohort(100, planned(cohort.context, apply_command="true", verify_timeout_seconds=1))
 
-    assert make_live(cohort).problem is None
+    assert (row.status, row.reason) == ("failed", "percent_not_live")
+    assert row.live is not None
+    assert (row.live.user_percent, row.probed_at) == (0, None)
 
 
 @pytest.mark.parametrize(
-    ("shown", "reason"),
+    ("status", "reason"),
     [
         (answer(200, routing(0)), "percent_drifted"),
         (answer(200, routing(100, shadow=False)), "shadow_not_live"),
@@ -199,103 +199,88 @@ def test_a_whole_number_is_a_sample_rate(cohort: Cohort, staging: FakeStaging) -
     ],
 )
 def test_what_is_not_live_any_more_after_the_soak_fails(
-    shown: Behaviour, reason: str, only_cohort: Cohort, staging: FakeStaging, clock: FakeClock
+    status: Behaviour, reason: str, context: Context, staging: FakeStaging, clock: FakeClock
 ) -> None:
     def drift() -> None:
         if clock.seconds > 800:
-            staging.snapshots[ROUTING_STATUS] = shown
+            staging.snapshots[ROUTING_STATUS] = status
 
     clock.while_asleep = drift
 
-    row = run_cohort(only_cohort)
+    row = run_cohort(100, context)
 
     assert (row.status, row.reason) == ("failed", reason)
-    assert row.error
-    assert row.error.startswith("at the end of the soak ")
+    assert (row.error or "").startswith("at the end of the soak ")
     assert row.live is not None
     assert row.live.user_percent == 100
     assert (row.live_after_soak is None) == (reason == "percent_not_live")
 
 
-ROUTED = {
-    "the canary": ("runtime_service", "user_canary", False),
-    "nobody in particular": ("control_service", "default_driver", True),
-    "an override": ("control_service", "user_override", False),
-    "a force": ("control_service", "force_control_service", False),
-    "a forced driver": ("control_service", "force_driver", False),
-    "a binding": ("control_service", "autopilot_binding", False),
-}
-
-
-@pytest.mark.parametrize("name", ROUTED)
+@pytest.mark.parametrize(
+    ("driver", "reason", "warns"),
+    [
+        ("runtime_service", "user_canary", False),
+        ("control_service", "default_driver", True),
+        ("control_service", "user_override", False),
+        ("control_service", "force_control_service", False),
+        ("control_service", "force_driver", False),
+        ("control_service", "autopilot_binding", False),
+    ],
+)
 @pytest.mark.parametrize("percent", [5, 100])
 def test_at_100_percent_a_probe_that_is_not_the_canarys_is_a_warning(
-    percent: int, name: str, plan: Plan, cohort: Cohort, staging: FakeStaging
+    percent: int, driver: str, reason: str, *, warns: bool, context: Context, staging: FakeStaging
 ) -> None:
-    driver, reason, warns = ROUTED[name]
     staging.probes[percent] = answer(200, {"data": {"driver": driver, "reason": reason}})
-    evidence = cohort.around.evidence
-    evidence.update_header(lambda header: header.model_copy(update={"cohorts": [percent]}))
+    evidence = context.evidence
+    evidence.update_header(lambda header: header.model_copy(update={"cohorts": (percent,)}))
 
-    row = run_cohort(cohort_of(percent, plan, cohort.around))
+    row = run_cohort(percent, planned(context, cohorts=(percent,), soak_seconds=1))
 
     assert row.status == "passed"
-    warnings = [warning.message for warning in evidence.record().warnings]
     expected = f"100 % is live, but the probe was routed to {driver} by {reason}"
-    assert [expected in one for one in warnings] == ([True] if warns and percent == 100 else [])
+    found = [expected in warning.message for warning in evidence.record().warnings]
+    assert found == ([True] if warns and percent == 100 else [])
 
 
-def test_an_edited_apply_log_blocks(only_cohort: Cohort) -> None:
-    assert run_cohort(only_cohort).status == "passed"
-    evidence = only_cohort.around.evidence
-    (evidence.folder / "logs/apply-100.log").write_text("edited")
+def test_an_edited_apply_log_blocks(context: Context) -> None:
+    assert run_cohort(100, context).status == "passed"
+    context.evidence.write_text("logs/apply-100.log", "edited")
 
-    [problem] = evidence.verified_record().problems
+    [problem] = context.evidence.verified_record().problems
 
     assert problem.file == "logs/apply-100.log"
 
 
-def next_attempt(cohort: Cohort, clock: FakeClock) -> Cohort:
-    attempts.join(cohort.around.evidence, "run-2", "a test", clock)
-    return replace(cohort, around=replace(cohort.around, attempt=2, run_id="run-2"))
-
-
 @pytest.mark.parametrize("still_live", [True, False])
 def test_a_pass_of_the_last_cohort_counts_in_a_later_attempt_only_while_it_is_live(
-    *, still_live: bool, only_cohort: Cohort, clock: FakeClock, tmp_path: Path
+    *, still_live: bool, context: Context, tmp_path: Path
 ) -> None:
-    first = run_cohort(only_cohort)
+    first = run_cohort(100, context)
     if not still_live:
         (tmp_path / "live.env").unlink()
 
-    second = run_cohort(next_attempt(only_cohort, clock))
+    second = run_cohort(100, next_attempt(context))
 
     assert first.status == second.status == "passed"
     assert second.attempt == (1 if still_live else 2)
     assert second.live is not None
     assert second.live.user_percent == 100
+    assert second.apply_log_file == f"logs/apply-100{'' if still_live else '.2'}.log"
 
 
-def test_a_rollback_that_has_begun_makes_nobody_rely_on_what_was_live(
-    only_cohort: Cohort, clock: FakeClock
-) -> None:
-    run_cohort(only_cohort)
-    assert is_still_live(only_cohort)
-    broken = with_changes(only_cohort, FAKE_APPLY)
-    changes = Changes(FAKE_APPLY, "exit 3", "rollback", 10)
-    plan = replace(broken.plan, changes=changes)
+def test_a_rollback_that_has_begun_makes_nobody_rely_on_what_was_live(cohort: Cohort) -> None:
+    context = cohort.context
+    run_cohort(100, context)
+    assert is_still_live(cohort)
 
-    row = roll_back(plan, broken.control_plane, broken.around, "a test")
+    row = roll_back(planned(context, rollback_command="exit 3"), "a test")
 
     assert row.status == "failed"
-    assert not is_still_live(only_cohort)
-    assert run_cohort(next_attempt(only_cohort, clock)).attempt == 2
+    assert not is_still_live(cohort)
+    assert run_cohort(100, next_attempt(context)).attempt == 2
 
 
-def test_a_pass_that_is_allowed_is_left_live(only_cohort: Cohort) -> None:
-    row: CohortRow = run_cohort(only_cohort)
-
-    settled = settle(only_cohort.plan, only_cohort.control_plane, only_cohort.around, "a test")
-
-    assert row.status == "passed"
-    assert settled is None
+def test_a_pass_that_is_allowed_is_left_live(context: Context) -> None:
+    assert run_cohort(100, context).status == "passed"
+    assert settle(context, "a test") is None

@@ -3,14 +3,22 @@
 from dataclasses import replace
 
 from canary_pipeline.model.health import Judgement
-from canary_pipeline.model.limits import numbers_of, numbers_to_keep
-from canary_pipeline.model.looks import HTTP_SUCCESS, Look, Status, Watch, problem_of
+from canary_pipeline.model.limits import numbers_of, numbers_to_keep, unknown_name
+from canary_pipeline.model.looks import HTTP_SUCCESS, Look, Problem, Status, Watch, problem_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.rows import Routing
-from canary_pipeline.model.watching import watch_of
-from canary_pipeline.outside.answers import Answer, Failure
+from canary_pipeline.model.watching import limits_of, watch_of
+from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
+from canary_pipeline.outside.control_service import ControlService
 from canary_pipeline.rollout.context import Cohort, Context
 from canary_pipeline.rollout.live.routing import routing_of
+from canary_pipeline.store import layout
+
+LOOK_AGAIN_SECONDS = 1.0
+
+
+SHARE_OF_INTERVAL = 0.5
+"""How much of an interval one answer may take: what hangs must not keep a soak from its looks."""
 
 
 def take_look(cohort: Cohort, judgement: Judgement, soak: int, elapsed: float) -> Look:
@@ -23,9 +31,14 @@ def take_look(cohort: Cohort, judgement: Judgement, soak: int, elapsed: float) -
         elapsed: Seconds since its beginning.
     """
     context, watch = cohort.context, judgement.watch
+    control = context.control.within(watch.interval_seconds * SHARE_OF_INTERVAL)
     at = rfc3339(context.clock.now())
-    metrics, numbers = _metrics(context, watch)
-    routing, live = _routing(context) if watch.wanted is not None else (None, None)
+    metrics, numbers = _metrics(control, watch)
+    context.check_stop()
+    routing, live = _routing(control) if watch.wanted is not None else (None, None)
+    context.check_stop()
+    is_asked = watch.probes_live and judgement.last is not None  # the probe is the first evaluate
+    evaluate = control.evaluate(cohort.plan.probe_payload(cohort.percent)) if is_asked else None
     return Look(
         soak=soak,
         number=0,
@@ -35,26 +48,49 @@ def take_look(cohort: Cohort, judgement: Judgement, soak: int, elapsed: float) -
         numbers=numbers,
         routing=routing,
         live=live,
-        evaluate=_evaluate(cohort) if watch.probes_live and judgement.last else None,
+        evaluate=_status(evaluate),
         attempt=context.attempt,
         run_id=context.run_id,
     )
 
 
-def sick_before(cohort: Cohort) -> str | None:
-    """Why limits already do not hold before the first cohort is applied; None where they do."""
+def sick_before(cohort: Cohort) -> Problem | None:
+    """Why limits do not hold even before the first cohort is applied; None where they do.
+
+    One good look is enough, and as patiently waited for as in a soak.
+    """
     watch = watch_of(cohort.plan, cohort.percent)
     applied = cohort.context.evidence.header().live_before is not None
     if watch is None or not watch.limits or applied:
         return None
-    bare = replace(watch, wanted=None, probes_live=False)
-    look = take_look(cohort, Judgement(bare), 1, 0.0)
-    problem = problem_of(bare, look)
-    return None if problem is None else f"nothing was applied: {problem.text}"
+    bare, clock = replace(watch, wanted=None, probes_live=False), cohort.context.clock
+    deadline = clock.monotonic() + bare.patience_seconds
+    while problem := problem_of(bare, take_look(cohort, Judgement(bare), 1, 0.0)):
+        cohort.context.check_stop()
+        if clock.monotonic() >= deadline:
+            return problem
+        clock.sleep(LOOK_AGAIN_SECONDS)
+    return None
 
 
-def _metrics(context: Context, watch: Watch) -> tuple[Status | None, dict[str, float] | None]:
-    answer = context.control.metrics()
+def warn_of_unknown_names(context: Context) -> None:
+    """Say which limited names the first snapshot of the metrics does not hold."""
+    limits = limits_of(context.plan)
+    kept = context.evidence.read_bytes(layout.snapshot("runtime_metrics", "before"))
+    value = Answer(HTTP_OK, kept, complete=True).json_object()
+    if value is None:  # where there is no snapshot, a warning has said so
+        return
+    numbers = numbers_of(value, [limit.name for limit in limits])
+    for limit in limits:
+        unknown = unknown_name([limit], numbers)
+        if unknown is not None:
+            context.warn("limits", f"{limit}: {unknown}")
+
+
+def _metrics(
+    control: ControlService, watch: Watch
+) -> tuple[Status | None, dict[str, float] | None]:
+    answer = control.metrics()
     if not isinstance(answer, Answer):
         return _status(answer), None
     value = answer.json_object() if answer.status in HTTP_SUCCESS else None
@@ -64,16 +100,12 @@ def _metrics(context: Context, watch: Watch) -> tuple[Status | None, dict[str, f
     return answer.status, numbers_to_keep(numbers, watch.limits)
 
 
-def _routing(context: Context) -> tuple[Status | None, Routing | None]:
-    answer = context.control.routing_status()
+def _routing(control: ControlService) -> tuple[Status | None, Routing | None]:
+    answer = control.routing_status()
     live = routing_of(answer, "") if isinstance(answer, Answer) else None
     if live is None:
         return _status(answer), None
     return _status(answer), Routing(**{name: getattr(live, name) for name in Routing.model_fields})
-
-
-def _evaluate(cohort: Cohort) -> Status | None:
-    return _status(cohort.context.control.evaluate(cohort.plan.probe_payload(cohort.percent)))
 
 
 def _status(answer: Answer | Failure | None) -> Status | None:

@@ -8,7 +8,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import HELD
 from canary_pipeline.outside.claim import current_holder
-from canary_pipeline.reports.history import past_rollouts
+from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal, Owed
@@ -52,10 +52,10 @@ def left_live(environment: Environment) -> LeftLive | None:
     if owed is not None:
         return _left_by(owed, environment.name)
     root = Path(environment.output_root)
-    for past in past_rollouts(root, MOST_LOOKED_AT) if root.is_dir() else []:
-        record = _record(past.folder)
+    for evidence in newest_first(root)[:MOST_LOOKED_AT] if root.is_dir() else []:
+        record = _record(evidence.folder)
         if record and record.header.environment == environment.name and _changed_staging(record):
-            return _left(past.folder, record)
+            return _left(evidence.folder, record)
     return None
 
 

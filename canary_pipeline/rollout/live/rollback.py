@@ -20,6 +20,8 @@ ROLLBACK_FAILED = "rollback_failed"
 ROLLBACK_STOPPED = "rollback_stopped"
 NOT_RAISED = "not_raised"
 
+_PERCENTS = ("user_percent", "autopilot_percent")
+
 
 @dataclass(frozen=True)
 class _Restored:
@@ -78,8 +80,7 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
     context.note(STEP, "rollback")
     try:
-        restored = _left_lower(context, wanted) if not may_raise else None
-        restored = restored or _restore(context, wanted)
+        restored = _restore(context, wanted) if may_raise else _lower(context, wanted)
     except BaseException as error:
         detail = f"before it was done ({error or type(error).__name__})"
         _add(context, cause, _Restored("failed", ROLLBACK_STOPPED, detail), started)
@@ -92,19 +93,31 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     return row
 
 
-def _left_lower(context: Context, wanted: LiveRouting) -> _Restored | None:
-    """What is said where somebody has set less than was live before; None where nobody has."""
+def _lower(context: Context, wanted: LiveRouting) -> _Restored:
+    """Restore, but leave whatever percent somebody has set since to less than was live before."""
     live = look(context)
     applied = context.evidence.header().applied_percent
-    if isinstance(live, str) or live.user_percent == applied:
-        return None
-    if live.user_percent >= wanted.user_percent:
-        return None
+    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, applied)
+    if not lowered:
+        return _restore(context, wanted)
     detail = (
         f"left as it is, at {live}: somebody has set that since cohort {applied} % was applied, "
         f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
     )
-    return _Restored("skipped", NOT_RAISED, detail, live=live)
+    if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
+        return _Restored("skipped", NOT_RAISED, detail, live=live)
+    context.warn(STEP, f"{' and '.join(lowered)} {detail}")
+    return _restore(context, wanted.model_copy(update=lowered))
+
+
+def _lowered_since(live: LiveRouting, wanted: LiveRouting, applied: int | None) -> dict[str, int]:
+    """The percents that somebody else has set, by name, to less than was live before."""
+    now = {name: getattr(live, name) for name in _PERCENTS}
+    return {
+        name: percent
+        for name, percent in now.items()
+        if percent != applied and percent < getattr(wanted, name)
+    }
 
 
 def _restore(context: Context, wanted: LiveRouting) -> _Restored:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canary_pipeline.model.plan import check_cohorts, origin, parse_cohorts, shown_url
+from canary_pipeline.model.plan import check_cohorts, parse_cohorts
+from canary_pipeline.model.urls import origin, shown_url
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,250 @@
+"""Whether a decision can be relied on: read-only, of a folder that may come from anywhere."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from canary_pipeline.model.commit import commits_seen
+from canary_pipeline.model.environment import DEMO
+from canary_pipeline.model.moment import moment_of
+from canary_pipeline.model.record import Header
+from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.signature import Signers, problem_of
+from canary_pipeline.reports.decided import derived
+from canary_pipeline.reports.statement import Details, Statement, cohort_name
+from canary_pipeline.store import layout
+from canary_pipeline.store.folder import Evidence, NotARolloutError
+
+CLOCKS_APART = timedelta(minutes=1)
+"""How far the clock of the host that decided may be ahead of the one that verifies."""
+
+
+@dataclass(frozen=True)
+class Demands:
+    """What whoever promotes asks of a decision beyond that it follows from its folder.
+
+    Attributes:
+        commit: The full id of what is to be promoted.
+        max_age: How old it may be.
+        signers: Who must have signed it.
+        cohorts: Percents that the rollout must have gone through.
+        soak_seconds: How long each of its cohorts must at least have soaked.
+        demo: Whether it is a demo that is asked for.
+    """
+
+    commit: str | None = None
+    max_age: timedelta | None = None
+    signers: Signers | None = None
+    cohorts: tuple[int, ...] = ()
+    soak_seconds: int = 0
+    demo: bool = False
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        folder: The rollout's folder.
+        reasons: Why nobody can rely on the decision; empty where one can.
+        changed: The files that are not as they were decided on.
+        statement: `decision.json`, where it can be read.
+        data: The same as it is written.
+        signer: Who was asked for and has signed it.
+    """
+
+    folder: Path
+    reasons: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    statement: Statement | None = None
+    data: bytes = b""
+    signer: str | None = None
+
+    @property
+    def answer(self) -> Literal["allow", "block", "none"]:
+        """The decision, as far as one can rely on it."""
+        if self.reasons or self.statement is None:
+            return "none"
+        return self.statement.details.decision
+
+    @property
+    def sha256(self) -> str | None:
+        """The digest of `decision.json`, where there is one."""
+        return sha256(self.data).hexdigest() if self.data else None
+
+    def __str__(self) -> str:
+        """The answer as a line, with what it rests on."""
+        if self.answer == "none":
+            return "Decision: none that one can rely on"
+        signed = f"signed by {self.signer}" if self.signer else "unsigned"
+        return f"Decision: {self.answer} (consistent, {signed})"
+
+
+def check(evidence: Evidence) -> Verification:
+    """Whether a decision follows from all else that its folder holds, whoever wrote that."""
+    found, files = Verification(evidence.folder), evidence.digests()
+    unreadable = tuple(name for name, digest in files.items() if not digest)
+    if unreadable:
+        reasons = tuple(f"{name} is no file that can be read" for name in unreadable)
+        return replace(found, reasons=reasons, changed=unreadable)
+    if not evidence.exists(layout.DECISION):
+        return replace(found, reasons=(_why_none(evidence),), changed=(layout.DECISION,))
+    data = evidence.read_bytes(layout.DECISION)
+    try:
+        statement = Statement.model_validate_json(data)
+    except ValidationError:
+        why = f"{layout.DECISION} is not as this version knows it (schema 1)"
+        return replace(found, reasons=(why,), changed=(layout.DECISION,))
+    changed = dict(_changed(files, statement.details.files)) or _not_derived(evidence, files, data)
+    return replace(
+        found,
+        reasons=tuple(f"{name} {how}" for name, how in changed.items()),
+        changed=tuple(changed),
+        statement=statement,
+        data=data,
+    )
+
+
+def _why_none(evidence: Evidence) -> str:
+    missing = f"{layout.DECISION} is missing"
+    try:
+        header = evidence.header()
+    except NotARolloutError as error:
+        return f"{missing}, and {error}"
+    last = header.last_attempt
+    if last is not None and last.outcome is None:
+        return f"{missing}: attempt {last.attempt} is under way, or was killed"
+    if header.decided_at is None:
+        return f"{missing}: nothing was decided, or by a version that wrote none"
+    return missing
+
+
+def _changed(files: dict[str, str], listed: dict[str, str]) -> Iterator[tuple[str, str]]:
+    for name in sorted(files.keys() | listed.keys()):
+        if name not in files:
+            yield name, f"is missing, and {layout.DECISION} names it"
+        elif name not in listed:
+            yield name, f"was added: {layout.DECISION} does not name it"
+        elif files[name] != listed[name]:
+            yield name, f"is not the file that {layout.DECISION} names"
+
+
+def _not_derived(evidence: Evidence, files: dict[str, str], data: bytes) -> dict[str, str]:
+    """What does not follow from the folder although every file is the one that was named."""
+    try:
+        should_be = derived(evidence, evidence.verified_record(), files)
+    except NotARolloutError as error:
+        return {layout.HEADER: f"cannot be read: {error}"}
+    if should_be.summary != evidence.read_bytes(layout.SUMMARY):
+        return {layout.SUMMARY: "is not what follows from the folder"}
+    if should_be.statement != data:
+        return {layout.DECISION: "is not what follows from the folder"}
+    return {}
+
+
+def verify(evidence: Evidence, demands: Demands, now: datetime) -> Verification:
+    """Whether a decision can be relied on for a promotion.
+
+    Args:
+        evidence: The rollout's folder.
+        demands: What is asked of it.
+        now: The time.
+    """
+    found = check(evidence)
+    if found.reasons or found.statement is None:
+        return found
+    reasons = _unmet(found.statement, demands, now)
+    if demands.signers is None:
+        return replace(found, reasons=tuple(reasons))
+    if not evidence.exists(layout.SIGNATURE):
+        reasons.insert(0, f"{layout.SIGNATURE} is missing: the decision is not signed")
+    elif why := problem_of(found.data, evidence.folder / layout.SIGNATURE, demands.signers):
+        reasons.insert(0, f"{layout.SIGNATURE}: {why}")
+    return replace(found, reasons=tuple(reasons), signer=demands.signers.name)
+
+
+def _unmet(statement: Statement, demands: Demands, now: datetime) -> list[str]:
+    """What of the demands is not met, in the order in which people ask."""
+    said = statement.details
+    found = [_commit(statement, demands), _age(said, demands, now)]
+    found += [_cohorts(statement, demands), _soak(said, demands)]
+    if (said.environment == DEMO) != demands.demo:
+        found.append(f"it is a rollout of {said.environment}, and --demo is what asks for a demo")
+    return [reason for reason in found if reason is not None]
+
+
+def _commit(statement: Statement, demands: Demands) -> str | None:
+    if demands.commit is None:
+        return None
+    if any(item.digest.get("gitCommit") == demands.commit for item in statement.subject):
+        return None
+    said = statement.details
+    where = " and ".join(said.commits) or "an unknown commit"
+    return f"it is not on commit {demands.commit}: {where}{' with changes' * bool(said.dirty)}"
+
+
+def _age(said: Details, demands: Demands, now: datetime) -> str | None:
+    decided_at = moment_of(said.decided_at)
+    if decided_at is None:
+        return "nobody knows when it was decided"
+    if decided_at > now + CLOCKS_APART:
+        return f"it is from the future: {said.decided_at}"
+    if demands.max_age is not None and now - decided_at > demands.max_age:
+        return f"it is too old: {said.decided_at}"
+    return None
+
+
+def _cohorts(statement: Statement, demands: Demands) -> str | None:
+    unprobed = statement.predicate.warned_tests
+    missing = [
+        str(percent)
+        for percent in demands.cohorts
+        if percent not in statement.details.cohorts or cohort_name(percent) in unprobed
+    ]
+    return f"nobody probed a cohort of {', '.join(missing)} %" if missing else None
+
+
+def _soak(said: Details, demands: Demands) -> str | None:
+    if said.soak_seconds >= demands.soak_seconds:
+        return None
+    return f"its cohorts soak {said.soak_seconds} s, and {demands.soak_seconds} s are asked for"
+
+
+def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
+    """Whether the newest decision below a root can be relied on; of its commit, if one is asked.
+
+    Newest is what was worked on last. A rollout counts for every commit that it has seen, so that
+    none can hide a later block behind an older `allow`.
+
+    Raises:
+        OSError: When the root cannot be listed.
+    """
+    dated: list[tuple[datetime, str, Evidence]] = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        evidence = Evidence(folder)
+        try:
+            record = evidence.record()
+        except NotARolloutError as error:
+            if any(evidence.exists(name) for name in layout.OF_A_ROLLOUT):
+                return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
+            continue
+        is_asked_for = (record.header.environment == DEMO) == demands.demo
+        if is_asked_for and demands.commit in (None, *commits_seen(record)):
+            dated.append((_touched_at(record.header), folder.name, evidence))
+    if not dated:
+        which = f"commit {demands.commit}" if demands.commit else "any kind"
+        return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
+    return verify(max(dated)[2], demands, now)
+
+
+def _touched_at(header: Header) -> datetime:
+    """When a rollout was worked on last; one that does not tell may be the newest."""
+    last = header.last_attempt
+    told = [header.started_at, header.decided_at or header.started_at]
+    moments = [moment_of(text) for text in [*told, *([last.started_at] if last else [])]]
+    return max(moment or datetime.max.replace(tzinfo=UTC) for moment in moments)
