@@ -132,7 +132,7 @@ class Published:
         """
         with self._guard:
             before = (other for other in self.pending() if other not in CONCLUDING)
-            gone = (other for other in CONCLUDING if not (self._folder / other).exists())
+            gone = (other for other in (SIGNATURE, DECISION) if not (self._folder / other).exists())
             if not self.publish([*gone, *before]):
                 return False
             try:
@@ -241,7 +241,7 @@ def _order(name: str) -> tuple[int, str]:
 
 def _passes(name: str) -> bool:
     """Whether a file may be taken away again: what a step did, or was decided, until the next."""
-    return name.startswith(f"{IN_FLIGHT}/") or name in CONCLUDING
+    return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)
 
 
 def _is_evidence(name: str) -> bool:
