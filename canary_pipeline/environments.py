@@ -1,11 +1,13 @@
-"""Staging: the one environment that is rolled out to, as data."""
+"""What is rolled out to, as data: staging, or the environments of a file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 
+from canary_pipeline.environment_file import VARIABLE, load
 from canary_pipeline.model import environment
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Gate
+from canary_pipeline.settings import SettingError
 
 STAGING = Environment(
     name="staging",
@@ -34,18 +36,44 @@ DEMO = replace(
 DEMO_VARIABLE = "CANARY_PIPELINE_DEMO"
 """Set for the Dagster UI that has the stand-in behind it."""
 
-ENVIRONMENTS = {environment.name: environment for environment in (STAGING, DEMO)}
+MOST_NAMED = 10
+"""Environments that a message names."""
 
 
 def served(variables: Mapping[str, str]) -> Environment:
-    """The environment that Dagster's definitions are of."""
-    return DEMO if variables.get(DEMO_VARIABLE) else STAGING
-
-
-def environment_named(name: str) -> Environment:
-    """The environment of a name.
+    """What Dagster's definitions are of: one environment, or the pipeline that a file holds.
 
     Raises:
-        KeyError: When there is none.
+        SettingError: When the file is not accepted.
     """
-    return ENVIRONMENTS[name]
+    if variables.get(DEMO_VARIABLE):
+        return DEMO
+    file = variables.get(VARIABLE)
+    if not file:
+        return STAGING
+    return load(file, STAGING.default_cohorts, STAGING.default_soak_seconds)
+
+
+def chosen(name: str | None, variables: Mapping[str, str], source: str) -> Environment:
+    """The environment of a name; where none is named, the only one.
+
+    Args:
+        name: Its name.
+        variables: The environment variables.
+        source: Who names it, for people.
+
+    Raises:
+        SettingError: When there is none of that name, or none is named of several.
+    """
+    there = served(variables).rolled_out_to
+    if name is None and len(there) == 1:
+        return there[0]
+    found = next((environment for environment in there if environment.name == name), None)
+    if found is None:
+        names = [environment.name for environment in there]
+        more = ", …" if len(names) > MOST_NAMED else ""
+        accepted = (
+            f"{', '.join(names[:MOST_NAMED])}{more} ({VARIABLE} names a file of environments)"
+        )
+        raise SettingError(source, "not given" if name is None else repr(name), accepted)
+    return found

@@ -21,7 +21,7 @@ from canary_pipeline.outside.token import (
     TokenUnavailableError,
 )
 from canary_pipeline.settings import SettingError, SettingValues, settings_table
-from canary_pipeline.sources import FromFile, Reading, read_values
+from canary_pipeline.sources import Reading, read_values
 
 LAUNCH_CONFIG = "launch config resources.rollout.config"
 
@@ -82,7 +82,6 @@ def resolve(
     launch: LaunchConfig | None = None,
     *,
     declared: tuple[int, ...] | None = None,
-    file: FromFile | None = None,
     names: Collection[str] = SettingValues.model_fields,
 ) -> Settings:
     """Turn everything that was said into the settings of one rollout.
@@ -93,14 +92,13 @@ def resolve(
         flags: The flags' values by setting name.
         launch: The launch config.
         declared: The cohorts that the graph was built for; by default those that were read.
-        file: What a file says of this environment.
         names: The settings to read; all others keep their defaults.
 
     Raises:
         SettingError: When a value is not accepted, or does not go with another one.
     """
     launch = launch or LaunchConfig()
-    reading = read_values(environment, variables, flags, file, names)
+    reading = read_values(environment, variables, flags, names)
     values = reading.values
     declared = declared or values.cohorts
     check_launch(environment, launch, declared)
@@ -138,6 +136,7 @@ def resolve(
         thread_id=environment.thread_id,
         cohort_key=environment.cohort_key,
         variable_stem=environment.variable_stem,
+        variables=dict(environment.command_variables),
         **({} if skip_gates else _changes(reading, token)),
     )
     endpoints = Endpoints(

@@ -3,10 +3,9 @@
 import difflib
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.environment import Environment, FromFile
 from canary_pipeline.model.text import one_line
 from canary_pipeline.settings import (
     Setting,
@@ -37,19 +36,6 @@ RESTORING = (
 _TOKENS = {"auth_token", "auth_token_file"}
 
 
-@dataclass(frozen=True)
-class FromFile:
-    """What a file says of one environment.
-
-    Attributes:
-        where: The file and the table in it, such as `canary.toml: environments.staging-eu`.
-        values: Text, whole numbers, booleans, or lists of these, by setting name.
-    """
-
-    where: str
-    values: Mapping[str, object]
-
-
 class Reading(NamedTuple):
     """The values of all settings, and for each that somebody gave, where."""
 
@@ -65,7 +51,6 @@ def read_values(
     environment: Environment,
     variables: Mapping[str, str],
     flags: Mapping[str, str | None] | None = None,
-    file: FromFile | None = None,
     names: Collection[str] = SettingValues.model_fields,
 ) -> Reading:
     """Read every setting that a flag, a variable or a file gives.
@@ -74,7 +59,6 @@ def read_values(
         environment: What is rolled out to.
         variables: The environment variables; an empty one counts as unset.
         flags: The flags' values by setting name; None where a flag was not given.
-        file: What a file says of this environment.
         names: The settings to read; all others keep their defaults.
 
     Raises:
@@ -82,7 +66,10 @@ def read_values(
     """
     every = settings_table(environment)
     table = {name: every[name] for name in every if name in names}
-    layers = (*_said(table, variables, flags or {}), _by_file(every, file))
+    layers = (
+        *_said(table, variables, flags or {}),
+        *(_by_file(every, file) for file in environment.files),
+    )
     _keep_one_token(layers)
     given = ChainMap(*layers)
     values: dict[str, Any] = {
@@ -93,15 +80,13 @@ def read_values(
     return Reading(SettingValues(**values), {name: source for name, (source, _) in given.items()})
 
 
-def declared(
-    environment: Environment, variables: Mapping[str, str], file: FromFile | None = None
-) -> SettingValues:
+def declared(environment: Environment, variables: Mapping[str, str]) -> SettingValues:
     """What Dagster's definitions are built from; nothing else is looked at.
 
     Raises:
         SettingError: When one of these is not accepted.
     """
-    return read_values(environment, variables, file=file, names=DECLARED).values
+    return read_values(environment, variables, names=DECLARED).values
 
 
 def evidence_url(environment: Environment, variables: Mapping[str, str]) -> str | None:
@@ -125,10 +110,10 @@ def _said(
     return by_flag, by_variable
 
 
-def _by_file(table: Mapping[str, Setting], file: FromFile | None) -> _Layer:
+def _by_file(table: Mapping[str, Setting], file: FromFile) -> _Layer:
     layer: _Layer = {}
-    for name, raw in file.values.items() if file else ():
-        source = f"{file.where}.{name}" if file else ""
+    for name, raw in file.values.items():
+        source = f"{file.where}{name}"
         if name not in table:
             raise SettingError(source, "not a setting", f"{_nearest(name, table)}, for one")
         try:

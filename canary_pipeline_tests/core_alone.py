@@ -4,6 +4,8 @@
 and answers with the same exit codes, in a tenth of the time; Dagster is not imported.
 """
 
+from uuid import uuid4
+
 from canary_pipeline.commands import run
 from canary_pipeline.commands.main import main
 from canary_pipeline.model.environment import Environment
@@ -25,7 +27,7 @@ class CoreAlone:
         self, evidence: Evidence, settings: Settings, _environment: Environment, signals: Signals
     ) -> bool:
         """Run every step in this process."""
-        run_id = f"core-{len(evidence.header().attempts) + 1}"
+        run_id = f"core-{uuid4()}"
         context = enter_rollout(settings, evidence, run_id, "a test")
         steps = steps_of(
             context.plan.gates,

@@ -15,7 +15,7 @@ PACKAGE = Path(canary_pipeline.__file__).parent
 ROOMS = (
     ("model",),
     ("outside",),
-    ("accepted", "settings", "sources", "planning", "environments"),
+    ("accepted", "settings", "sources", "planning", "environment_file", "environments"),
     ("store",),
     ("reports",),
     ("rollout",),

@@ -12,11 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canary_pipeline.environments import STAGING
-from canary_pipeline.model.plan import Changes
+from canary_pipeline.model.environment import Environment, FromFile
+from canary_pipeline.model.plan import Plan
 from canary_pipeline.outside.token import FixedToken, TokenFile
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
 from canary_pipeline.settings import SettingError, settings_table
-from canary_pipeline.sources import RESTORING, FromFile, declared, unknown_variables
+from canary_pipeline.sources import RESTORING, declared, unknown_variables
 
 TABLE = settings_table(STAGING)
 BASE_VARIABLE = "OA_STAGING_CONTROL_BASE_URL"
@@ -87,7 +88,7 @@ def given_by(source: str, name: str, text: str) -> tuple[dict[str, str], dict[st
 
 def resolved(settings: Settings, name: str) -> Any:
     """A setting's value, wherever it is kept."""
-    holders = (settings.plan, settings.plan.endpoints, settings.values)
+    holders = (settings.endpoints, settings.values, settings.plan)
     return next(getattr(holder, name) for holder in holders if hasattr(holder, name))
 
 
@@ -515,7 +516,7 @@ def test_the_defaults_are_the_contracts() -> None:
     assert plan.soak_seconds == 900
     assert not plan.skip_gates
     assert plan.missing_for_probe == ("control_base_url", "auth_token")
-    assert plan.repo_root == Path.cwd()
+    assert plan.repo_root == str(Path.cwd())
     assert plan.gate_timeout_seconds == 3600
     assert plan.http_timeout_seconds == 30
     assert declared(STAGING, {}).cohorts == plan.cohorts
@@ -561,6 +562,11 @@ def test_any_launch_config_is_a_plan_or_one_clear_line(cohorts: list[int], soak:
 APPLYING = {**LIVE, "OA_STAGING_CANARY_APPLY_COMMAND": "apply"}
 
 
+def changes(plan: Plan) -> tuple[str | None, str | None, str | None, int | None]:
+    """How a rollout makes its cohorts live."""
+    return (plan.apply_command, plan.rollback_command, plan.on_block, plan.verify_timeout_seconds)
+
+
 def test_without_an_apply_command_nothing_is_changed() -> None:
     others = {
         "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
@@ -568,29 +574,30 @@ def test_without_an_apply_command_nothing_is_changed() -> None:
         "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
     }
 
-    assert resolve(STAGING, {**LIVE, **others}).plan.changes is None
+    assert not resolve(STAGING, {**LIVE, **others}).plan.changes_staging
     assert declared(STAGING, {**LIVE, **others}).apply_command is None
 
 
 def test_the_apply_command_rolls_back_too_unless_another_does() -> None:
     assert declared(STAGING, APPLYING).apply_command == "apply"
-    assert resolve(STAGING, APPLYING).plan.changes == Changes("apply", "apply", "rollback", 300)
-    assert resolve(STAGING, LIVE, {"apply_command": "apply"}).plan.changes == Changes(
-        "apply", "apply", "rollback", 300
-    )
+    for settings in (
+        resolve(STAGING, APPLYING),
+        resolve(STAGING, LIVE, {"apply_command": "apply"}),
+    ):
+        assert changes(settings.plan) == ("apply", "apply", "rollback", 300)
     more = {
         "OA_STAGING_CANARY_ROLLBACK_COMMAND": "back",
         "OA_STAGING_CANARY_ON_BLOCK": "hold",
         "OA_STAGING_CANARY_VERIFY_TIMEOUT_SECONDS": "5",
     }
-    changes = resolve(STAGING, {**APPLYING, **more}).plan.changes
-    assert changes == Changes("apply", "back", "hold", 5)
+    plan = resolve(STAGING, {**APPLYING, **more}).plan
+    assert changes(plan) == ("apply", "back", "hold", 5)
 
 
 def test_a_dry_run_changes_nothing() -> None:
     launch = LaunchConfig(skip_gates=True)
 
-    assert resolve(STAGING, APPLYING, launch=launch).plan.changes is None
+    assert not resolve(STAGING, APPLYING, launch=launch).plan.changes_staging
 
 
 def test_what_cannot_be_verified_is_not_applied() -> None:
@@ -673,7 +680,7 @@ def test_only_what_shapes_the_definitions_keeps_them_from_loading() -> None:
 def test_restoring_staging_looks_at_no_setting_that_it_has_no_use_for() -> None:
     gone = {"OA_STAGING_CANARY_SIGNING_KEY": "/gone", "OA_STAGING_CANARY_CRON": "never"}
 
-    assert resolve(STAGING, {**APPLYING, **gone}, names=RESTORING).plan.changes
+    assert resolve(STAGING, {**APPLYING, **gone}, names=RESTORING).plan.changes_staging
     with pytest.raises(SettingError, match="SIGNING_KEY is '/gone'"):
         resolve(STAGING, {**APPLYING, **gone})
 
@@ -683,8 +690,8 @@ def test_restoring_staging_looks_at_no_setting_that_it_has_no_use_for() -> None:
 EU = replace(STAGING, name="staging-eu", default_cohorts=(1,), default_soak_seconds=7)
 
 
-def from_file(**values: object) -> FromFile:
-    return FromFile("envs.toml: environments.staging-eu", values)
+def from_file(**values: object) -> Environment:
+    return replace(EU, files=(FromFile("envs.toml: environments.staging-eu.", values),))
 
 
 def test_another_environment_has_variables_and_defaults_of_its_own() -> None:
@@ -706,9 +713,7 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
     variables = {"OA_STAGING_EU_CANARY_COHORT_SOAK_SECONDS": variable}
     launched = LaunchConfig(soak_seconds=launch)
 
-    settings = resolve(
-        EU, variables, {"soak_seconds": flag}, launched, file=from_file(soak_seconds=1)
-    )
+    settings = resolve(from_file(soak_seconds=1), variables, {"soak_seconds": flag}, launched)
 
     assert settings.plan.soak_seconds == soak
 
@@ -731,7 +736,7 @@ def test_a_file_gives_way_to_launch_flag_and_variable_and_wins_over_the_default(
 def test_a_file_may_say_a_value_in_its_own_type(values: Mapping[str, object], read: object) -> None:
     [name] = values
 
-    assert getattr(resolve(EU, {}, file=from_file(**values)).values, name) == read
+    assert getattr(resolve(from_file(**values), {}).values, name) == read
 
 
 @pytest.mark.parametrize(
@@ -750,7 +755,7 @@ def test_a_file_s_value_that_is_not_accepted_is_named_by_file_and_key(
     values: Mapping[str, object], words: str
 ) -> None:
     with pytest.raises(SettingError, match=f"envs.toml: environments.staging-eu{words}"):
-        resolve(EU, {}, file=from_file(**values))
+        resolve(from_file(**values), {})
 
 
 def test_a_token_in_either_form_hides_one_from_a_lower_source(tmp_path: Path) -> None:
@@ -758,13 +763,13 @@ def test_a_token_in_either_form_hides_one_from_a_lower_source(tmp_path: Path) ->
     file = from_file(auth_token_file=str(tmp_path / "token"), control_base_url="http://host")
     variable = {"OA_STAGING_EU_CONTROL_AUTH_TOKEN": "variable"}
 
-    assert resolve(EU, {}, file=file).token == TokenFile(tmp_path / "token")
-    assert resolve(EU, variable, file=file).token == FixedToken("variable")
-    assert resolve(EU, variable, {"auth_token": "flag"}, file=file).token == FixedToken("flag")
+    assert resolve(file, {}).token == TokenFile(tmp_path / "token")
+    assert resolve(file, variable).token == FixedToken("variable")
+    assert resolve(file, variable, {"auth_token": "flag"}).token == FixedToken("flag")
 
     by_path = {"OA_STAGING_EU_CONTROL_AUTH_TOKEN_FILE": str(tmp_path / "token")}
     file = from_file(control_base_url="http://host", auth_token="token")  # noqa: S106 - not one
-    assert resolve(EU, by_path, file=file).token == TokenFile(tmp_path / "token")
+    assert resolve(file, by_path).token == TokenFile(tmp_path / "token")
 
 
 def test_variables_that_no_setting_has_are_named_with_the_nearest_one_and_not_their_values() -> (

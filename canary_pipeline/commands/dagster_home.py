@@ -2,12 +2,22 @@
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata, resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from canary_pipeline.commands.exits import BadInputError
+from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.store.folder import Evidence
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 VARIABLE = "DAGSTER_HOME"
+CONFIGURATION = "dagster.yaml"
 
 READY = ".canary-pipeline.ready"
 """Holds the version of Dagster that has set up the storage."""
@@ -41,7 +51,7 @@ def use_home() -> Path:
     from filelock import FileLock  # noqa: PLC0415 - keeps --help fast
 
     with FileLock(home / ".canary-pipeline.lock"):
-        configuration = home / "dagster.yaml"
+        configuration = home / CONFIGURATION
         if not configuration.exists():
             text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
             configuration.write_text(text, encoding="utf-8")
@@ -50,6 +60,40 @@ def use_home() -> Path:
             _set_up_storage()
             ready.write_text(version, encoding="utf-8")
     return home
+
+
+def tell_dagster(environment: Environment, evidence: Evidence, decision: Decision) -> None:
+    """Tell Dagster, where there is an instance, of what was decided without a run of it."""
+    with _instance() as instance:
+        if instance is not None:
+            from canary_pipeline.orchestration.runs import tell_decision  # noqa: PLC0415 - dagster
+
+            tell_decision(instance, environment, evidence, decision)
+
+
+def end_dead_runs(environment: Environment) -> None:
+    """End the runs of dead rollouts in Dagster, where there is an instance."""
+    with _instance() as instance:
+        if instance is not None:
+            from canary_pipeline.orchestration.dead_runs import fail_dead_runs  # noqa: PLC0415
+
+            fail_dead_runs(instance, environment)
+
+
+@contextmanager
+def _instance() -> Iterator["dg.DagsterInstance | None"]:
+    """The instance, or None where there is none yet, or it cannot be opened."""
+    home = Path(os.environ.get(VARIABLE) or default_home())
+    if not (home / CONFIGURATION).is_file():
+        yield None
+        return
+    import dagster as dg  # noqa: PLC0415 - keeps --help fast
+
+    with ExitStack() as stack:
+        instance = None
+        with suppress(Exception):  # what cannot be told is in the folder all the same
+            instance = stack.enter_context(dg.DagsterInstance.from_config(str(home.absolute())))
+        yield instance
 
 
 def _set_up_storage() -> None:

@@ -89,6 +89,7 @@ def serve_ui(port: int) -> int:
     """
     with stand_in_environment() as environment:
         home = dagster_home.use_home()
+        dagster_home.end_dead_runs(DEMO)
         os.environ[f"{DEMO.variable_prefix}_UI_URL"] = f"http://127.0.0.1:{port}"
         print(f"Dagster UI: http://127.0.0.1:{port} (history in {home})")
         print(f"stand-in: {environment['OA_STAGING_CONTROL_BASE_URL']}", flush=True)

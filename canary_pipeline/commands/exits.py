@@ -13,6 +13,7 @@ from canary_pipeline.outside.lease import LeaseChangedError, LeaseUnreadableErro
 from canary_pipeline.outside.object_store import StoreUnreachableError, StoreUnusableError
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.rollout.attempts import FolderTakenError, RolloutMismatchError
+from canary_pipeline.rollout.superseded import SupersededError
 from canary_pipeline.settings import SettingError
 from canary_pipeline.store.folder import NotARolloutError
 
@@ -36,7 +37,7 @@ class NoDecisionError(Exception):
 
 BAD_INPUT = (
     BadInputError, SettingError, NotARolloutError, RolloutMismatchError, FolderTakenError,
-    StoreUnusableError,
+    StoreUnusableError, SupersededError,
 )  # fmt: skip
 """What nothing was written for."""
 

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,10 +15,13 @@ from rich.text import Text
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import duration, one_line
-from canary_pipeline.reports.history import PastRollout, past_rollouts
+from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
+from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
 
 OUTPUT_ROOT = Path(STAGING.output_root)
+
+T = TypeVar("T")
 
 COLUMNS = (
     "started (UTC)", "decision", "verifies", "age", "commit", "duration", "reached",
@@ -29,7 +32,14 @@ SHORT_COMMIT = 9
 _STYLES = {"allow": "green", "block": "bold red"}
 
 
-def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) -> None:
+def tell(
+    root: str | None,
+    limit: int,
+    picture: str | None,
+    *,
+    as_json: bool,
+    environment: str | None = None,
+) -> None:
     """Print the newest rollouts, and draw them if asked to.
 
     Args:
@@ -38,15 +48,18 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         limit: The most rollouts to tell of.
         picture: The file to draw them to.
         as_json: Whether the output is for tools.
+        environment: The name of the environment whose rollouts count; None for all.
 
     Raises:
         BadInputError: When the root cannot be listed, or the picture not be drawn there.
     """
     _check_picture(picture)
-    found = _read(root, limit + 1)
+    names = None if environment is None else {environment}
+    found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names))
     shown = found[:limit]
     if not found:
-        message = f"no rollouts in {one_line(root or str(OUTPUT_ROOT))}"
+        of = f" of {environment}" if environment else ""
+        message = f"no rollouts{of} in {one_line(root or str(OUTPUT_ROOT))}"
         print(message, file=sys.stderr if as_json else sys.stdout)
         return
     if as_json:
@@ -59,11 +72,25 @@ def tell(root: str | None, limit: int, picture: str | None, *, as_json: bool) ->
         _draw(shown, Path(picture))
 
 
-def _read(root: str | None, limit: int) -> list[PastRollout]:
+def propose(root: str | None, limit: int) -> None:
+    """Print the limits that past soaks suggest.
+
+    Args:
+        root: As for `tell`.
+        limit: The most rollouts to read, the newest ones.
+
+    Raises:
+        BadInputError: When the root cannot be listed.
+    """
+    lines = proposal_lines(past_soaks(_below(root, newest_first)[:limit]))
+    print("\n".join(map(one_line, lines)) or "no passed soak that was looked at")
+
+
+def _below(root: str | None, read: Callable[[Path], list[T]]) -> list[T]:
     if root == "":
         raise _bad_input("ROOT is empty: accepted is a folder")
     try:
-        return past_rollouts(OUTPUT_ROOT if root is None else Path(root), limit)
+        return read(OUTPUT_ROOT if root is None else Path(root))
     except OSError as error:
         if root is None and isinstance(error, FileNotFoundError):
             return []

@@ -7,17 +7,21 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from canary_pipeline.accepted import SWITCH
 from canary_pipeline.commands.exits import BadInputError, answers
-from canary_pipeline.environments import DEMO, STAGING
+from canary_pipeline.environments import DEMO, STAGING, chosen, served
+from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.terminal import protect_output
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.sources import PROBING, RESTORING, unknown_variables
+
+if TYPE_CHECKING:
+    from canary_pipeline.store.folder import Evidence
 
 SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_status_url")
 """What a rollout never writes down, and so must be told again when it goes on."""
@@ -46,6 +50,24 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
     return decorate
 
 
+_environment_flag = click.option(
+    "--environment",
+    metavar="NAME",
+    help="Which one, of the file that OA_CANARY_ENVIRONMENTS names.",
+)
+
+
+def _environment_of(name: str | None, evidence: "Evidence") -> Environment:
+    """The environment that a command names, or else that of the rollout that it is about."""
+    if name is not None:
+        return chosen(name, os.environ, "--environment")
+    if not served(os.environ).parts:
+        return STAGING
+    return chosen(
+        evidence.header().environment, os.environ, f"the environment of {evidence.folder}"
+    )
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="canary-pipeline")
 def main() -> None:
@@ -64,42 +86,61 @@ _as_json = click.option("--json", "as_json", is_flag=True, help="Print decision.
 
 @main.command()
 @_as_json
+@_environment_flag
 @settings_flags()
-def run(as_json: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
+def run(as_json: bool, environment: str | None, **flags: str | None) -> None:  # noqa: FBT001
     """Roll out to staging: gates, then cohorts with soaks, then a decision."""
     with answers():
+        there = chosen(environment, os.environ, "--environment")
         if not flags["auth_token"]:  # with one, the command is about to start itself again
-            for sentence in unknown_variables(STAGING, os.environ):
+            others = served(os.environ).parts
+            for sentence in unknown_variables(there, os.environ, *others):
                 print(f"warning: {sentence}", file=sys.stderr)
-        settings = resolve(STAGING, os.environ, flags)
-        _adopt(flags)
+        settings = resolve(there, os.environ, flags)
+        _adopt(flags, there)
         from canary_pipeline.commands import run as rollout  # noqa: PLC0415 - keeps --help fast
 
-        sys.exit(rollout.roll_out(settings, STAGING, rollout.ENGINE, as_json=as_json))
+        sys.exit(rollout.roll_out(settings, there, rollout.ENGINE, as_json=as_json))
 
 
 @main.command()
 @click.argument("rollout", metavar="FOLDER|RUN_ID")
 @click.option("--superseded", is_flag=True, help="Go on although a newer rollout has begun.")
+@_environment_flag
 @settings_flags(*SECRETS, *MENDABLE)
-def resume(rollout: str, superseded: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
+def resume(
+    rollout: str,
+    superseded: bool,  # noqa: FBT001 - click's
+    environment: str | None,
+    **flags: str | None,
+) -> None:
     """Go on with a rollout that was killed, aborted or blocked, where it stopped."""
     with answers():
         from canary_pipeline.commands import run as going  # noqa: PLC0415 - keeps --help fast
 
         evidence = going.find_rollout(rollout)
         launch = LaunchConfig(skip_gates=evidence.header().skip_gates)
-        settings = resolve(STAGING, os.environ, flags, launch)
-        _adopt(flags)
-        code = going.go_on(evidence, settings, STAGING, going.ENGINE, superseded=superseded)
+        there = _environment_of(environment, evidence)
+        settings = resolve(there, os.environ, flags, launch)
+        _adopt(flags, there)
+        code = going.go_on(evidence, settings, there, going.ENGINE, superseded=superseded)
         sys.exit(code)
 
 
 @main.command()
 @click.argument("rollout", metavar="FOLDER|RUN_ID")
 @click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
+@click.option("--superseded", is_flag=True, help="Although a newer rollout has begun.")
+@_environment_flag
 @settings_flags(*SECRETS, *MENDABLE)
-def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noqa: FBT001 - click's
+def rollback(
+    rollout: str,
+    *,
+    may_raise: bool,
+    superseded: bool,
+    environment: str | None,
+    **flags: str | None,
+) -> None:
     """Make live again what was live before a rollout that was killed, held or blocked."""
     with answers():
         from canary_pipeline.commands.rollback import take_back  # noqa: PLC0415 - keeps --help fast
@@ -107,28 +148,44 @@ def rollback(rollout: str, may_raise: bool, **flags: str | None) -> None:  # noq
 
         evidence = find_rollout(rollout)
         evidence.header()
-        settings = resolve(STAGING, os.environ, flags, names=RESTORING)
-        _adopt(flags)
-        sys.exit(take_back(evidence, settings, STAGING, may_raise=may_raise))
+        there = _environment_of(environment, evidence)
+        settings = resolve(there, os.environ, flags, names=RESTORING)
+        _adopt(flags, there)
+        code = take_back(evidence, settings, there, may_raise=may_raise, superseded=superseded)
+        sys.exit(code)
 
 
 @main.command()
 @click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
 @_as_json
+@_environment_flag
 @settings_flags(*SECRETS)
-def status(rollout: str | None, as_json: bool, **flags: str | None) -> None:  # noqa: FBT001
+def status(
+    rollout: str | None,
+    as_json: bool,  # noqa: FBT001 - click's
+    environment: str | None,
+    **flags: str | None,
+) -> None:
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
+    Of several environments it tells of all, one after another, unless one is named.
     Exit code 1 says that a rollout which is not at work any more has left a cohort live.
     """
     with answers():
         from canary_pipeline.commands.run import find_rollout  # noqa: PLC0415 - keeps --help fast
-        from canary_pipeline.commands.status import tell  # noqa: PLC0415
+        from canary_pipeline.commands.status import tell, tell_all  # noqa: PLC0415
 
-        _adopt(flags)
-        evidence = find_rollout(rollout) if rollout else None
-        settings = resolve(STAGING, os.environ, names=PROBING)
-        sys.exit(tell(evidence, settings, STAGING, as_json=as_json))
+        evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
+        if every and not (evidence or environment or as_json or any(flags.values())):
+            sys.exit(tell_all(every, os.environ))
+        there = (
+            _environment_of(environment, evidence)
+            if evidence
+            else chosen(environment, os.environ, "--environment")
+        )
+        _adopt(flags, there)
+        settings = resolve(there, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, there, as_json=as_json))
 
 
 @main.command()
@@ -150,7 +207,7 @@ def demo(fault: str | None, **flags: str | None) -> None:
         demonstration.announce(fault)
         watched = soak_seconds >= demonstration.WATCH_SECONDS
         with demonstration.stand_in_environment(fault, with_limits=watched):
-            _adopt(flags)
+            _adopt(flags, DEMO)
             sys.exit(demonstration.demonstrate(resolve(DEMO, os.environ, flags)))
 
 
@@ -186,8 +243,12 @@ def _demonstration() -> ModuleType:
     "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
 )
 @click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
-@click.option("--json", "as_json", is_flag=True, help="Print a JSON object a line.")
-def history(root: str | None, limit: int, picture: str | None, as_json: bool) -> None:  # noqa: FBT001
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
+@_environment_flag
+def history(
+    root: str | None, limit: int, picture: str | None, environment: str | None, **wanted: bool
+) -> None:
     """Tell of past rollouts, newest first.
 
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
@@ -195,7 +256,13 @@ def history(root: str | None, limit: int, picture: str | None, as_json: bool) ->
     with answers():
         from canary_pipeline.commands import history as listing  # noqa: PLC0415 - keeps --help fast
 
-        listing.tell(root, limit, picture, as_json=as_json)
+        name = environment and chosen(environment, os.environ, "--environment").name
+        if not wanted["limits"]:
+            listing.tell(root, limit, picture, as_json=wanted["json"], environment=name)
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            listing.propose(root, limit)
 
 
 @main.command()
@@ -244,12 +311,29 @@ def sign(folder: Path, key: Path | None) -> None:
         sys.exit(sign_decision(folder, key))
 
 
-def _adopt(flags: Mapping[str, str | None]) -> None:
+@main.command()
+@click.argument("root", required=False)
+@click.option("--keep", default="90d", show_default=True, help="Younger ones stay: 90d, 12h.")
+@click.option("--keep-last", default=50, show_default=True, type=click.IntRange(min=0))
+@click.option("--dry-run", is_flag=True, help="Only say which would go.")
+def prune(root: str | None, keep: str, keep_last: int, *, dry_run: bool) -> None:
+    """Delete the folders of old rollouts.
+
+    Never of one that is under way or owes a rollback, nor of the newest of a commit. ROOT is the
+    folder that holds their folders, by default output/canary/spacetime.
+    """
+    with answers():
+        from canary_pipeline.commands import prune as pruning  # noqa: PLC0415 - keeps --help fast
+
+        pruning.prune(Path(root or STAGING.output_root), keep, keep_last, dry_run=dry_run)
+
+
+def _adopt(flags: Mapping[str, str | None], there: Environment) -> None:
     """Turn the flags into variables, which every process of this rollout inherits.
 
     With a token among them the command starts itself again, so that `ps` does not show it.
     """
-    table = settings_table(STAGING)
+    table = settings_table(there)
     given = {name: value for name, value in flags.items() if value is not None}
     environment = dict(os.environ)
     for name, value in given.items():

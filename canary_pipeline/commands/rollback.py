@@ -1,20 +1,30 @@
 """`canary-rollout rollback`: make live again what was live before a rollout."""
 
+from canary_pipeline.commands.dagster_home import tell_dagster
 from canary_pipeline.commands.exits import Exit
-from canary_pipeline.commands.run import holding, worked_in
+from canary_pipeline.commands.run import holding, tell_people, worked_in
+from canary_pipeline.model.decision import ROLLBACKS, Reason
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.planning import Settings
+from canary_pipeline.reports.notice import announce
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
 from canary_pipeline.rollout.enter import working_on
 from canary_pipeline.rollout.live.rollback import roll_back
+from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import owed_in
 from canary_pipeline.store.layout import SUMMARY
 
 
 def take_back(
-    evidence: Evidence, settings: Settings, environment: Environment, *, may_raise: bool
+    evidence: Evidence,
+    settings: Settings,
+    environment: Environment,
+    *,
+    may_raise: bool,
+    superseded: bool = False,
 ) -> Exit:
     """Restore what was live before a rollout, because somebody asks for it.
 
@@ -23,12 +33,16 @@ def take_back(
         settings: The settings at hand.
         environment: What was rolled out to.
         may_raise: Whether a percent that somebody has lowered since may be raised again.
+        superseded: Whether to do so although a newer rollout speaks for the environment.
     """
     with holding(settings, environment, "canary-rollout rollback") as (held, signals):
         evidence = worked_in(evidence, held)
         if evidence.header().live_before is None:
             print("nothing of this rollout is live: there is nothing to roll back")
             return Exit.ALLOW
+        owed = owed_in(environment.name, held)
+        if not superseded and (owed is None or owed.folder != evidence.folder):
+            refuse_superseded(evidence, environment.name, "rollback")
         context = working_on(
             evidence, settings, lambda line: print(line, flush=True), signals.check_again
         )
@@ -38,7 +52,11 @@ def take_back(
         try:
             row = roll_back(context, "somebody asked for it", may_raise=may_raise)
         finally:
-            rewrite_decision(context)
+            decision = rewrite_decision(context)
+            tell_dagster(environment, evidence, decision)
+        how = "rolled back" if row.status == "passed" else "not rolled back"
+        announce(evidence, how, decision, Reason(f"{how} by hand", ROLLBACKS))
+    tell_people(settings, environment)
     if row.status != "passed":
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")

@@ -14,15 +14,16 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
+from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.reports.summary import remarks
 from canary_pipeline.rollout.attempts import recorded_plan
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
-from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
 
@@ -88,6 +89,7 @@ def roll_out(
         evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
+    tell_people(settings, environment)
     if as_json:
         print(evidence.read_text(DECISION) or "", end="")
     elif demonstration:
@@ -124,9 +126,11 @@ def go_on(
     with holding(settings, environment, "canary-rollout") as (held, signals):
         evidence = worked_in(evidence, held)
         if not superseded:
-            _refuse_superseded(evidence, environment)
+            refuse_superseded(evidence, environment.name)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        return _followed(evidence, settings, environment, engine, signals)
+        code = _followed(evidence, settings, environment, engine, signals)
+    tell_people(settings, environment)
+    return code
 
 
 @contextmanager
@@ -144,17 +148,6 @@ def worked_in(evidence: Evidence, held: Holding, *, new: bool = False) -> Eviden
     """A rollout's folder, held and brought up to what is published of it."""
     held.work_in(evidence.folder, new=new)
     return Evidence(evidence.folder, evidence.redactor, held)
-
-
-def _refuse_superseded(evidence: Evidence, environment: Environment) -> None:
-    published = evidence.holding.newer_than(evidence.folder)
-    newer = published or Journal(environment.name).newer_than(evidence.folder)
-    if newer is not None:
-        message = (
-            f"{newer} is newer, and speaks for {environment.name}; --superseded goes on with "
-            f"{evidence.folder.name} all the same, and withdraws what that one has decided"
-        )
-        raise BadInputError(message)
 
 
 def _followed(
@@ -213,6 +206,19 @@ def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) 
         print(remark.replace("**", ""))
     print(f"Decision: {decision.word}", flush=True)
     return exit_of(decision, stopped=stopped, green=green)
+
+
+def tell_people(settings: Settings, environment: Environment) -> None:
+    """Tell the receiver what there is to tell; what does not arrive changes no decision."""
+    url = settings.values.notify_url
+    if url is None:
+        return
+    try:
+        _, problems = deliver(environment.name, url.get_secret_value(), settings.values.ui_url)
+    except (OSError, ValueError) as error:
+        problems = [str(error)]
+    for problem in problems:
+        print(f"warning: a notice waits in the outbox: {problem}", file=sys.stderr)
 
 
 def find_rollout(name: str) -> Evidence:

@@ -1,26 +1,56 @@
 """`canary-rollout status`: who rolls out, what is live, and what a dead rollout has left."""
 
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from canary_pipeline.commands.dagster_home import end_dead_runs
 from canary_pipeline.commands.exits import Exit
 from canary_pipeline.commands.run import apart_from_json
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.progress import steps
 from canary_pipeline.reports.verification import check
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
+from canary_pipeline.settings import SettingError
+from canary_pipeline.sources import PROBING
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
+
+
+def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
+    """Print how each environment stands; one whose settings are wrong hides none of the others.
+
+    Args:
+        environments: The environments.
+        variables: The environment variables.
+
+    Returns:
+        `Exit.BLOCK` where a cohort is left live anywhere; else `Exit.BAD_INPUT` where settings are
+        wrong, else `Exit.ALLOW`.
+    """
+    codes = []
+    for environment in environments:
+        settings: Settings | SettingError
+        try:
+            settings = resolve(environment, variables, names=PROBING)
+        except SettingError as error:
+            settings = error
+            codes.append(Exit.BAD_INPUT)
+        codes.append(tell(None, settings, environment))
+        print()
+    return Exit.BLOCK if Exit.BLOCK in codes else max(codes)
 
 
 def tell(
     evidence: Evidence | None,
-    settings: Settings,
+    settings: Settings | SettingError,
     environment: Environment,
     *,
     as_json: bool = False,
@@ -29,7 +59,7 @@ def tell(
 
     Args:
         evidence: The rollout; None for the newest one.
-        settings: Where to ask what is live.
+        settings: Where to ask what is live, or why that cannot be asked.
         environment: What is rolled out to.
         as_json: Whether to print `decision.json`, and all else to standard error.
 
@@ -37,7 +67,7 @@ def tell(
         `Exit.NO_DECISION` where there is none to print, `Exit.BLOCK` where a rollout that is not
         at work has left a cohort live, else `Exit.ALLOW`.
     """
-    evidence = evidence or _newest(Path(environment.output_root))
+    evidence = evidence or _newest(environment)
     with apart_from_json(as_json):
         code = _tell(evidence, settings, environment)
     if not as_json:
@@ -49,38 +79,53 @@ def tell(
     return code
 
 
-def _tell(evidence: Evidence | None, settings: Settings, environment: Environment) -> Exit:
+def _tell(
+    evidence: Evidence | None, settings: Settings | SettingError, environment: Environment
+) -> Exit:
+    end_dead_runs(environment)
     holder = current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
-    print(f"live: {_live(settings)}")
-    _tell_rollout(evidence)
+    live = _live(settings)
+    print(f"live: {live}")
+    _tell_rollout(evidence, holder or {})
     left = left_live(environment)
     if left is None:
         return Exit.ALLOW
-    print(f"ATTENTION: {left}; to restore it:\n{left.commands}")
+    since = ""
+    if isinstance(live, LiveRouting) and live.user_percent != left.percent:
+        since = f"; somebody has set {live.user_percent} % since"
+    print(f"ATTENTION: {left}{since}; to restore what was:\n{left.commands}")
     return Exit.BLOCK
 
 
-def _live(settings: Settings) -> str:
+def _live(settings: Settings | SettingError) -> LiveRouting | str:
+    if isinstance(settings, SettingError):
+        return f"unknown ({settings})"
     plan, redactor = settings.plan, settings.redactor
     if not plan.probes_are_live:
         return f"unknown ({', '.join(plan.missing_for_probe)} not configured)"
     found = look(Context(plan, Evidence(Path.cwd(), redactor), settings.control, 1, ""))
-    return f"unknown ({redactor.text(found)})" if isinstance(found, str) else str(found)
+    return f"unknown ({redactor.text(found)})" if isinstance(found, str) else found
 
 
-def _newest(root: Path) -> Evidence | None:
-    found = newest_first(root) if root.is_dir() else []
+def _newest(environment: Environment) -> Evidence | None:
+    newest = Journal(environment.name).read().newest
+    if newest is not None and newest.is_dir():
+        return Evidence(newest)
+    root = Path(environment.output_root)
+    found = newest_first(root, {environment.name}) if root.is_dir() else []
     return found[0] if found else None
 
 
-def _tell_rollout(evidence: Evidence | None) -> None:
+def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> None:
     if evidence is None:
         print("rollout: none yet")
         return
     print(f"rollout: {one_line(str(evidence.folder))}")
-    for step in steps(evidence.record(), list(evidence.all_in_flight()), datetime.now(UTC)):
+    record = evidence.record()
+    dead = not holder or holder.get("run", "") not in ("", *record.header.run_ids)
+    for step in steps(record, list(evidence.all_in_flight()), datetime.now(UTC), dead=dead):
         detail = f", {one_line(step.detail)}" if step.detail else ""
         print(f"  {step.step}: {step.status}{detail}")
     found = check(evidence)

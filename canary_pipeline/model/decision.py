@@ -5,10 +5,11 @@ from typing import get_args
 
 from canary_pipeline.model.commit import tested
 from canary_pipeline.model.looks import FailedReason
-from canary_pipeline.model.record import Record
+from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import (
     HELD,
     MISSING_PROBE_CONFIG,
+    NOT_VERIFIED,
     SKIPPED_BY_FLAG,
     CohortRow,
     GateRow,
@@ -133,6 +134,7 @@ def decide_so_far(record: Record) -> Decision:
     """Compute the decision as it would be if the attempt under way ended now."""
     reasons = [
         *(Reason(f"{problem.file} {problem.message}", problem.file) for problem in record.problems),
+        *_withdrawn(record.header),
         *_attempt_reasons(record),
         *_commit_reasons(record),
         *_gate_reasons(record),
@@ -140,6 +142,10 @@ def decide_so_far(record: Record) -> Decision:
         *_rollback_reasons(record),
     ]
     return Decision(tuple(reasons))
+
+
+def _withdrawn(header: Header) -> list[Reason]:
+    return [Reason(f"withdrawn: {header.withdrawn}", HEADER)] if header.withdrawn else []
 
 
 def _attempt_reasons(record: Record) -> list[Reason]:
@@ -223,7 +229,10 @@ def _rollback_reasons(record: Record) -> list[Reason]:
     final = record.cohorts[-1][1] if record.cohorts else None
     if final is not None and final.attempt > last.attempt:
         return []  # the rollout went on since, and made live what it wanted
-    text = f"ROLLBACK FAILED, staging is not as it was: {last.reason}: {last.detail}"
+    how = "FAILED, staging is not as it was"
+    if last.reason == NOT_VERIFIED:
+        how = "NOT VERIFIED, though its command ended well"
+    text = f"ROLLBACK {how}: {last.reason}: {last.detail}"
     return [Reason(text, last.log_file or ROLLBACKS)]
 
 

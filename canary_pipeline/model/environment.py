@@ -1,5 +1,6 @@
 """What is rolled out to, as data."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from canary_pipeline.model.plan import Gate
@@ -9,6 +10,20 @@ OUTPUT_ROOT = "output/canary/spacetime"
 
 DEMO = "demo"
 """The name of the environment that promotes nothing."""
+
+
+@dataclass(frozen=True)
+class FromFile:
+    """What a table of a file says.
+
+    Attributes:
+        where: The file and the table, such as `canary.toml: environments.staging-eu.`; a key that
+            follows completes it.
+        values: Text, whole numbers, booleans, or lists of these, by setting name.
+    """
+
+    where: str
+    values: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -27,6 +42,11 @@ class Environment:
         output_root: Where its rollouts keep their folders, unless told otherwise.
         thread_id: The thread that a cohort's probe asks for; `{percent}` is the cohort.
         cohort_key: The same for the cohort's key.
+        files: The tables of a file that hold its settings; the first one wins.
+        command_variables: What gates and commands find in their environment, name by name.
+        parts: The environments that share its job, as partitions; empty for one that is rolled
+            out to itself.
+        partition: Its name, where it is such a part.
     """
 
     name: str
@@ -40,16 +60,31 @@ class Environment:
     output_root: str = OUTPUT_ROOT
     thread_id: str = "staging-canary-thread-{percent}"
     cohort_key: str = "user:staging-canary-{percent}"
+    files: tuple[FromFile, ...] = ()
+    command_variables: tuple[tuple[str, str], ...] = ()
+    parts: tuple["Environment", ...] = ()
+    partition: str | None = None
+
+    @property
+    def rolled_out_to(self) -> tuple["Environment", ...]:
+        """Its parts, or itself where it has none."""
+        return self.parts or (self,)
 
     @property
     def job_name(self) -> str:
         """The name of the Dagster job, such as `staging_canary_rollout`."""
-        return f"{self.pipeline or self.name}_canary_rollout"
+        return f"{self.asset_group}_rollout"
+
+    @property
+    def schedule_name(self) -> str:
+        """The name of its schedule, such as `staging_eu_canary_rollout_schedule`."""
+        name = self.partition or self.pipeline or self.name
+        return f"{name.replace('-', '_')}_canary_rollout_schedule"
 
     @property
     def asset_group(self) -> str:
         """The group and key prefix of the assets, such as `staging_canary`."""
-        return f"{self.pipeline or self.name}_canary"
+        return f"{(self.pipeline or self.name).replace('-', '_')}_canary"
 
     @property
     def variable_stem(self) -> str:

@@ -15,6 +15,9 @@ HIGHEST_PERCENT = 100
 Percent = Annotated[int, Field(ge=1, le=HIGHEST_PERCENT)]
 OnBlock = Literal["rollback", "hold"]
 
+AFTER = "after-"
+"""What the name of a gate begins with that judges another environment's newest decision."""
+
 
 class Recorded(BaseModel):
     """Something that is written down; unknown keys are a newer version's."""
@@ -28,11 +31,22 @@ class Gate:
 
     Attributes:
         name: The gate's name in rows, logs and the graph, such as `sync-security`.
-        command: The shell command, run by `bash -c` in the checkout; exit code 0 passes.
+        command: The shell command, run by `bash -c` in the checkout; exit code 0 passes. Of a
+            gate that is named `after-` and an environment, words that say what is judged.
     """
 
     name: str
     command: str
+
+    @property
+    def after(self) -> str | None:
+        """The environment whose newest decision is judged; None where the command is run."""
+        return self.name.removeprefix(AFTER) if self.name.startswith(AFTER) else None
+
+    @property
+    def step(self) -> str:
+        """The name of its step, which is one for all environments that others come after."""
+        return AFTER.rstrip("-") if self.after else self.name
 
 
 class Plan(Recorded):
@@ -65,6 +79,7 @@ class Plan(Recorded):
             what fits the command.
         thread_id: The thread that a probe asks for; `{percent}` is the cohort. `cohort_key` alike.
         variable_stem: What the names of the environment's variables begin with.
+        variables: What gates and commands find in their environment beside this process's own.
     """
 
     environment: str
@@ -93,6 +108,7 @@ class Plan(Recorded):
     thread_id: str = "staging-canary-thread-{percent}"
     cohort_key: str = "user:staging-canary-{percent}"
     variable_stem: str = "OA_STAGING"
+    variables: dict[str, str] = Field(default_factory=dict, exclude_if=lambda found: not found)
 
     @property
     def probes_are_live(self) -> bool:

@@ -65,6 +65,7 @@ class Header(Plan):
         restoring: Whether a rollback has begun since: what was applied may not be live any more.
         sealed: By file of rows, the last link of its hash chain when the last attempt ended.
         decided_at: When the decision was written last.
+        withdrawn: Why its decision does not hold any more, such as another rollout's changes.
     """
 
     started_at: str
@@ -79,6 +80,7 @@ class Header(Plan):
     attempts: tuple[Attempt, ...] = ()
     sealed: dict[str, str] = Field(default_factory=dict)
     decided_at: str | None = None
+    withdrawn: str | None = None
 
     @property
     def plan(self) -> Plan:

@@ -18,6 +18,7 @@ ALL_GATES = "all"
 
 SKIPPED_BY_FLAG = "--skip-gates"
 
+NOT_VERIFIED = "rollback_not_verified"
 HELD = "held"
 """The `reason` of a rollback that was not made since the cohort is held on purpose."""
 

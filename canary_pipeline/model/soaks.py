@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from canary_pipeline.model.health import Judgement
-from canary_pipeline.model.limits import Limit, amount, can_be_limited
+from canary_pipeline.model.limits import Limit, amount, can_be_limited, is_counter
 from canary_pipeline.model.looks import PATIENCE_SECONDS, Look, Watch
 
 LAST_CHANCE_SECONDS = 58.0
@@ -64,25 +63,37 @@ def last_soak(looks: Sequence[Look]) -> list[Look]:
 def health_lines(watch: Watch, looks: Sequence[Look]) -> list[str]:
     """What the looks of one soak showed: how many, and each limit with the closest it came."""
     unanswered = sum(not look.was_answered for look in looks)
-    counted = [look for look in looks if look.number > 0]
-    return [
-        f"{len(looks)} look{'s' * (len(looks) != 1)}, {unanswered or 'none'} unanswered",
-        *(f"`{limit}`: {_closest(limit, counted)}" for limit in watch.limits),
-    ]
+    lines = [f"{len(looks)} look{'s' * (len(looks) != 1)}, {unanswered or 'none'} unanswered"]
+    if watch.limits:
+        return [*lines, *(f"`{limit}`: {_told(limit, looks)}" for limit in watch.limits)]
+    rose = {name: grown for name, grown in growths(looks).items() if is_counter(name) and grown}
+    told = ", ".join(f"{name} by {amount(rose[name])}" for name in sorted(rose))
+    return [*lines, f"no limits; rose: {told}"] if told else lines
 
 
-def _closest(limit: Limit, looks: Sequence[Look]) -> str:
-    seen = [
-        (look.measured[limit.name], look.elapsed_seconds)
-        for look in looks
-        if limit.name in look.measured
-    ]
-    if not seen:
+def _told(limit: Limit, looks: Sequence[Look]) -> str:
+    found = closest(limit, looks)
+    if found is None:
         return "never seen"
-    highest, at = max(seen)
-    if not limit.growth:
-        return f"at most {amount(highest)}, at {at:.0f} s"
-    return f"rose by {amount(highest - seen[0][0])} in {at:.0f} s"
+    highest, at = found
+    said = "rose by" if limit.growth else "at most"
+    return f"{said} {amount(highest)}{' in' if limit.growth else ', at'} {at:.0f} s"
+
+
+def closest(limit: Limit, looks: Sequence[Look]) -> tuple[float, float] | None:
+    """The highest that a limited number came in a soak, and when; None where it was never seen."""
+    return max(((number, at) for at, number in series(limit, looks)), default=None)
+
+
+def series(limit: Limit, looks: Sequence[Look]) -> list[tuple[float, float]]:
+    """What a limit holds of at each look of a soak: seconds, and the level or the growth so far."""
+    seen = [
+        (look.elapsed_seconds, look.measured[limit.name])
+        for look in looks
+        if look.number > 0 and limit.name in look.measured
+    ]
+    zero = seen[0][1] if seen and limit.growth else 0.0
+    return [(at, number - zero) for at, number in seen]
 
 
 def growths(looks: Sequence[Look]) -> dict[str, float]:
@@ -96,34 +107,22 @@ def growths(looks: Sequence[Look]) -> dict[str, float]:
     return {name: last[name] - first[name] for name in first if name not in fallen}
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """A limit that past soaks suggest.
+def proposed_limits(soaks: Sequence[Mapping[str, float]]) -> tuple[Limit, ...]:
+    """Propose the largest growth that passed soaks have seen as a limit, by name.
 
-    Attributes:
-        limit: The largest growth that was seen.
-        soaks: In how many passed soaks.
+    A healthy soak exceeds it with probability at most 1 / (soaks + 1), whatever the distribution,
+    as long as soaks are alike. Left out are numbers that fell, or were not there, in one of them,
+    and names for which no limit can be written.
+
+    Args:
+        soaks: The `growths` of each.
     """
-
-    limit: Limit
-    soaks: int
-
-    def __str__(self) -> str:
-        """The limit and what it means: true of any distribution, as long as soaks are alike."""
-        seen = f"{self.soaks} passed soak{'s' * (self.soaks != 1)}"
-        meaning = f"a healthy soak exceeds it with probability at most 1/{self.soaks + 1}"
-        return f"{self.limit} (the largest growth in {seen}; {meaning})"
-
-
-def proposed_limits(growths: Mapping[str, Sequence[float]]) -> tuple[Proposal, ...]:
-    """Propose a limit for each number from its growth in every passed soak, sorted by name.
-
-    Left out are numbers that fell, and names for which no limit can be written.
-    """
+    names = set(soaks[0]).intersection(*soaks) if soaks else set()
+    largest = {name: max(soak[name] for soak in soaks) for name in sorted(names)}
     return tuple(
-        Proposal(Limit(name, "<=", _rounded_up(max(seen)), growth=True), len(seen))
-        for name, seen in sorted(growths.items())
-        if seen and min(seen) >= 0 and max(seen) < LARGEST_LIMIT and can_be_limited(name)
+        Limit(name, "<=", _rounded_up(growth), growth=True)
+        for name, growth in largest.items()
+        if growth < LARGEST_LIMIT and can_be_limited(name)
     )
 
 

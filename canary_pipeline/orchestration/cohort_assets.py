@@ -13,11 +13,13 @@ from canary_pipeline.orchestration.pages import (
     check_metadata,
     file_metadata,
     files_metadata,
+    image,
     table,
 )
 from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.step_op import step_op
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.health import limited_numbers, watched_soaks
 from canary_pipeline.reports.tables import cohort_table, snapshot_deltas
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.layout import COHORT_RESULTS, snapshot
@@ -62,6 +64,7 @@ def cohort_assets(rollout: Rollout) -> dg.AssetsDefinition:
         ins={"gate_results": dg.AssetIn(rollout.asset_key("gate_results"), dagster_type=Nothing)},
         outs=outs,
         check_specs=[check],
+        partitions_def=rollout.partitions,
     )
     def cohorts_graph(gate_results):  # type: ignore[no-untyped-def] # called with graph handles
         previous = gate_results
@@ -143,12 +146,33 @@ def _snapshot_metadata(entered: Context, kind: SnapshotKind) -> dict[str, dg.Met
         return {"snapshots": dg.MetadataValue.text("none: its URL is not configured")}
     spans = [f"{side}_{percent}" for percent in plan.cohorts for side in ("before", "after")]
     names = [snapshot(kind, moment) for moment in ("before", *spans, "after")]
+    watched = _soaks_metadata(entered) if kind == "runtime_metrics" else {}
     kept = [name for name in names if evidence.exists(name)]
     return {
         "changes": table(snapshot_deltas(evidence, kind, plan.cohorts)),
         "snapshots": dg.MetadataValue.int(len(kept)),
+        **watched,
         **files_metadata(evidence, kept),
     }
+
+
+def _soaks_metadata(entered: Context) -> dict[str, dg.MetadataValue]:
+    """Each limited number of each soak, to follow from rollout to rollout, and a picture."""
+    evidence = entered.evidence
+    soaks = list(watched_soaks(evidence.record(), evidence))
+    found = limited_numbers(soaks)
+    shown: dict[str, dg.MetadataValue] = {}
+    shown |= {name: dg.MetadataValue.float(number) for name, number in found.items()}
+    if not shown:
+        return {}
+    try:
+        from canary_pipeline.reports.soak_picture import soak_picture  # noqa: PLC0415 - matplotlib
+
+        picture = soak_picture(soaks)
+    except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
+        entered.tell(f"the soaks could not be drawn: {type(error).__name__}")
+        return shown
+    return {**shown, "soaks": image(picture)} if picture else shown
 
 
 def _verdict(record: Record) -> str:

@@ -13,6 +13,7 @@ import dagster as dg
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.orchestration.command import Command, commanded
+from canary_pipeline.orchestration.dead_runs import fail_dead_runs, note_worker
 from canary_pipeline.orchestration.engine import (
     ExecutionPlan,
     PlanOrchestrationContext,
@@ -20,8 +21,8 @@ from canary_pipeline.orchestration.engine import (
     run_in_threads,
 )
 from canary_pipeline.orchestration.history_asset import history_name
-from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import by_whom, claim_tags, is_over
+from canary_pipeline.orchestration.rollout import Rollout, op_name
+from canary_pipeline.orchestration.runs import by_whom, is_over, refuse_retry, unsay_inherited
 from canary_pipeline.orchestration.work import Work, working
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals, Stop
@@ -37,9 +38,9 @@ class RolloutNotAllowedError(Exception):
 
 
 def rollout_executor(rollout: Rollout) -> dg.ExecutorDefinition:
-    """The executor for one environment's rollouts; a launch has nothing to choose of it."""
+    """The executor for a job's rollouts; a launch has nothing to choose of it."""
 
-    @dg.executor(name=f"{rollout.environment.name}_rollout", config_schema={})
+    @dg.executor(name=f"{op_name(rollout.environment.name)}_rollout", config_schema={})
     def executor(_: dg.InitExecutorContext) -> dg.Executor:
         """Gates in parallel, then cohorts in order; one rollout of the environment at a time."""
         return RolloutExecutor(rollout)
@@ -67,17 +68,20 @@ class RolloutExecutor(dg.Executor):
             yield from run_in_threads(plan_context, 1, lambda: False, Signals())
             return
         run, instance = plan_context.dagster_run, plan_context.instance
+        unsay_inherited(instance, run)
+        note_worker(instance, run)
+        refuse_retry(run)
         command = commanded() or Command()
-        holder = {"run": run.run_id, "pid": str(os.getpid()), "since": rfc3339(SystemClock().now())}
-        environment = self._rollout.environment
+        holder = {"run": run.run_id, "since": rfc3339(SystemClock().now())}
+        rollout = self._rollout.of(run)
+        environment, say = rollout.environment, plan_context.log.info
         url = evidence_url(environment, os.environ)
         holding = command.holding or Holding(environment.name, url, holder)
         with holding, command.signals as signals:
             signals.stop.held = holding
             holding.describe(holder)
-            claim_tags(instance, run)
-            say = plan_context.log.info
-            with working(self._rollout, run, signals.stop, say, holding) as work:
+            fail_dead_runs(instance, environment)
+            with working(rollout, run, signals.stop, say, holding) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(
@@ -86,7 +90,7 @@ class RolloutExecutor(dg.Executor):
         run, instance = plan_context.dagster_run, plan_context.instance
         failed = ""
         look_up = _looker(work.stop, lambda: is_over(instance, run.run_id))
-        most = self._rollout.parallel_gates
+        most = work.rollout.parallel_gates
         try:
             for event in run_in_threads(plan_context, most, look_up, signals):
                 failed = failed or _failure(event)
@@ -101,6 +105,8 @@ class RolloutExecutor(dg.Executor):
             raise dg.DagsterExecutionInterruptedError(work.stop.why)
         if not failed and (decision is None or not decision.allowed):
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
+        if not failed:
+            work.promote(instance)
 
 
 def _conclude(

@@ -47,6 +47,7 @@ def gate_assets(rollout: Rollout) -> dg.AssetsDefinition:
             ),
         },
         check_specs=[check],
+        partitions_def=rollout.partitions,
     )
     def gates_graph(opened):  # type: ignore[no-untyped-def] # called with graph handles
         ends = []
@@ -63,10 +64,12 @@ def gate_assets(rollout: Rollout) -> dg.AssetsDefinition:
 
 
 def _gate_op(rollout: Rollout, name: str, step: Step) -> dg.OpDefinition:
-    gate = next(gate for gate in rollout.environment.gates if name == f"gate {gate.name}")
+    gate = next(gate for gate in rollout.gates if name == f"gate {gate.name}")
     description = f"Runs `{gate.command}` in the checkout; exit code 0 passes."
-    tags = {"canary/gate": gate.name, "kind": "shell"}
-    return step_op(rollout, step, op_name(gate.name), description, **tags)
+    if gate.after:
+        description = f"Judges {gate.command}: `allow`, at the same commit, passes."
+    tags = {"canary/gate": gate.step, "kind": "shell"}
+    return step_op(rollout, step, op_name(gate.step), description, **tags)
 
 
 def _fan_in_op(rollout: Rollout, check: dg.AssetCheckSpec) -> dg.OpDefinition:

@@ -1,6 +1,7 @@
 """The asset that tabulates past rollouts, made anew after each."""
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -30,15 +31,24 @@ def history_asset(rollout: Rollout) -> dg.AssetsDefinition:
             "that changed over time."
         ),
         deps=[rollout.asset_key("summary")],
-        automation_condition=dg.AutomationCondition.eager(),
+        automation_condition=_after_any(rollout),
         kinds={"table"},
         owners=rollout.owners,
     )
     def history() -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
-        found = past_rollouts(root, MOST_SHOWN) if root.is_dir() else []
+        names = {environment.name for environment in rollout.environment.rolled_out_to}
+        found = past_rollouts(root, MOST_SHOWN, names) if root.is_dir() else []
         return dg.MaterializeResult(metadata=_metadata(found))
 
     return history
+
+
+def _after_any(rollout: Rollout) -> dg.AutomationCondition[Any]:
+    """Once a summary is new: of any environment, whatever the others have or do."""
+    eager, condition = dg.AutomationCondition.eager(), dg.AutomationCondition
+    if rollout.partitions is None:
+        return eager
+    return eager.without(~condition.any_deps_missing()).without(~condition.any_deps_in_progress())
 
 
 def history_sensor(rollout: Rollout) -> dg.AutomationConditionSensorDefinition:

@@ -8,13 +8,13 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from canary_pipeline.environments import environment_named
+from canary_pipeline.environments import served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.orchestration.command import Command, commanding
-from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.rollout import PARTITION_TAG, Rollout
 from canary_pipeline.orchestration.rollout_definitions import definitions_of
-from canary_pipeline.orchestration.runs import ROLLOUT_TAG, worked_on
+from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, ROLLOUT_TAG, worked_on
 from canary_pipeline.sources import declared
 from canary_pipeline.store.folder import Evidence
 
@@ -34,27 +34,30 @@ def execute(
     job = dg.build_reconstructable_job(
         __name__,
         "job_of",
-        (environment.name, plan.model_dump_json(), parallel_gates),  # type: ignore[arg-type]
+        (plan.model_dump_json(), parallel_gates),  # type: ignore[arg-type]
     )
     with _quiet(), dg.DagsterInstance.get() as instance, commanding(command):
         result = dg.execute_job(
             job,
             instance,
             run_config=_run_config(plan),
-            tags={ROLLOUT_TAG: str(evidence.folder)},
+            tags={
+                ROLLOUT_TAG: str(evidence.folder),
+                ENVIRONMENT_TAG: environment.name,
+                **({PARTITION_TAG: environment.name} if environment.partition else {}),
+            },
         )
     return result.success
 
 
-def job_of(environment: str, plan: str, parallel_gates: int) -> dg.JobDefinition:
+def job_of(plan: str, parallel_gates: int) -> dg.JobDefinition:
     """The job of a rollout that is planned already.
 
     Args:
-        environment: The name of what is rolled out to.
         plan: The plan, as JSON.
         parallel_gates: How many gates run at once.
     """
-    planned, found = Plan.model_validate_json(plan), environment_named(environment)
+    planned, found = Plan.model_validate_json(plan), served(os.environ)
     rollout = Rollout(
         found,
         planned.cohorts,
@@ -64,7 +67,7 @@ def job_of(environment: str, plan: str, parallel_gates: int) -> dg.JobDefinition
         planned.gate_groups,
     )
     values = declared(found, os.environ)
-    return definitions_of(rollout, values).resolve_job_def(found.job_name)
+    return definitions_of(rollout, values, os.environ).resolve_job_def(found.job_name)
 
 
 def _run_config(plan: Plan) -> dict[str, object]:

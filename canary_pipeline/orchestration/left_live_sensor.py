@@ -3,6 +3,7 @@
 import dagster as dg
 
 from canary_pipeline.model.decision import Reason
+from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.reports.notice import Notice, send
 from canary_pipeline.rollout.live.leftover import HELD_ON_PURPOSE, LeftLive, left_live
@@ -34,18 +35,24 @@ def left_live_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefini
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        left = left_live(rollout.environment)
-        if left is None:
+        for environment in rollout.environment.rolled_out_to:
+            fail_dead_runs(context.instance, environment)
+        found = [each for each in map(left_live, rollout.environment.rolled_out_to) if each]
+        wrong = [each for each in found if each.how != HELD_ON_PURPOSE]
+        known = [each for each in wrong if each.folder.name in (context.cursor or "").splitlines()]
+        new = next((each for each in wrong if each not in known), None)
+        if new:
+            if url:
+                send(_notice(new, new.environment), url.get_secret_value())
+            context.update_cursor("\n".join(each.folder.name for each in (*known, new)))
+            return dg.SkipReason(f"{new}{'; the receiver of decisions was told' if url else ''}")
+        if known:
+            raise dg.Failure(
+                "\n".join(f"{each}; to restore it:\n{each.commands}" for each in known)
+            )
+        if not found:
             context.update_cursor("")
-            return dg.SkipReason("nothing is left live")
-        if left.how == HELD_ON_PURPOSE:
-            return dg.SkipReason(str(left))
-        if context.cursor == left.folder.name:
-            raise dg.Failure(f"{left}; to restore it:\n{left.commands}")
-        if url:
-            send(_notice(left, rollout.environment.name), url.get_secret_value())
-        context.update_cursor(left.folder.name)
-        return dg.SkipReason(f"{left}{'; the receiver of decisions was told' if url else ''}")
+        return dg.SkipReason("; ".join(map(str, found)) or "nothing is left live")
 
     return sensor
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
@@ -101,6 +102,26 @@ def verdict(decision: Decision) -> str:
     return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."
 
 
+def promotion_key(environment: Environment) -> dg.AssetKey:
+    """The key of what automation hangs on to."""
+    return dg.AssetKey([environment.asset_group, "promotion"])
+
+
+def report_promotion(
+    instance: dg.DagsterInstance, environment: Environment, evidence: Evidence, record: Record
+) -> None:
+    """Materialize `promotion`, for a decision that is `allow` and nothing else."""
+    decided = DECISION if evidence.exists(DECISION) else SUMMARY
+    metadata = {
+        "commit": dg.MetadataValue.text(tested(record).clean_commit or str(tested(record))),
+        "folder": dg.MetadataValue.path(str(evidence.folder)),
+        "digest": dg.MetadataValue.text(evidence.sha256(decided) or ""),
+        "decision_file": dg.MetadataValue.path(str(evidence.folder / decided)),
+    }
+    event = dg.AssetMaterialization(promotion_key(environment), metadata=metadata)
+    instance.report_runless_asset_event(event)
+
+
 def report_decision(
     instance: dg.DagsterInstance, environment: Environment, evidence: Evidence, decision: Decision
 ) -> None:
@@ -114,7 +135,9 @@ def report_decision(
     """
     key = dg.AssetKey([environment.asset_group, "summary"])
     metadata = decision_metadata(evidence, decision)
-    instance.report_runless_asset_event(dg.AssetMaterialization(key, metadata=metadata))
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(key, metadata=metadata, partition=environment.partition)
+    )
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
             asset_key=key,

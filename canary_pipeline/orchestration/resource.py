@@ -20,15 +20,16 @@ class RolloutResource(dg.ConfigurableResource):  # type: ignore[type-arg] # dags
     browser must not be able to send the token elsewhere or to choose what the host executes.
     """
 
-    cohorts: list[int]
-    cohort_soak_seconds: int
+    cohorts: list[int] | None = None
+    cohort_soak_seconds: int | None = None
     skip_gates: bool
 
     _at_teardown: ExitStack = PrivateAttr(default_factory=ExitStack)
 
     def launch_config(self) -> LaunchConfig:
         """The choices of this launch."""
-        return LaunchConfig(tuple(self.cohorts), self.cohort_soak_seconds, self.skip_gates)
+        cohorts = None if self.cohorts is None else tuple(self.cohorts)
+        return LaunchConfig(cohorts, self.cohort_soak_seconds, self.skip_gates)
 
     @property
     def at_teardown(self) -> ExitStack:
@@ -68,23 +69,27 @@ def rollout_resource(rollout: Rollout) -> dg.ResourceDefinition:
 
 def _config_schema(rollout: Rollout) -> dict[str, dg.Field]:
     declared = ", ".join(map(str, rollout.cohorts))
+    each_its_own = bool(rollout.environment.parts)
     return {
-        "cohorts": dg.Field(
+        "cohorts": _choice(
             [int],
-            default_value=list(rollout.cohorts),
-            is_required=False,
-            description=f"Percents of users, in order: {declared}, or some of them.",
+            f"Percents of users, in order: {declared}, or some of them.",
+            default=None if each_its_own else list(rollout.cohorts),
         ),
-        "cohort_soak_seconds": dg.Field(
+        "cohort_soak_seconds": _choice(
             int,
-            default_value=rollout.soak_seconds,
-            is_required=False,
-            description="Seconds to wait after each probe that passed; 0 does not wait.",
+            "Seconds to wait after each probe that passed; 0 does not wait.",
+            default=None if each_its_own else rollout.soak_seconds,
         ),
-        "skip_gates": dg.Field(
+        "skip_gates": _choice(
             bool,
-            default_value=False,
-            is_required=False,
-            description="A dry run: no gate runs, all else does, and the decision is `block`.",
+            "A dry run: no gate runs, all else does, and the decision is `block`.",
+            default=False,
         ),
     }
+
+
+def _choice(kind: Any, description: str, *, default: object) -> dg.Field:
+    if default is None:
+        return dg.Field(kind, is_required=False, description=description)
+    return dg.Field(kind, default_value=default, is_required=False, description=description)

@@ -1,21 +1,28 @@
 """What the definitions of one rollout are built from."""
 
+import os
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import dagster as dg
 
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.plan import AFTER, Gate
 from canary_pipeline.rollout.steps import Steps, steps_of
+from canary_pipeline.sources import declared
+
+PARTITION_TAG = "dagster/partition"
+
+_AFTER_ANOTHER = Gate(f"{AFTER}another", "the newest decision of the environment that comes before")
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """One environment's rollouts, as Dagster is told of them.
+    """Rollouts as Dagster is told of them: of one environment, or of those that share a job.
 
     Attributes:
-        environment: What is rolled out to.
+        environment: What is rolled out to. Where it has parts, each run rolls out to one of them.
         cohorts: The declared cohorts, which the graph has a step for each.
         soak_seconds: The soak that a launch finds filled in.
         parallel_gates: How many gates run at once.
@@ -34,11 +41,39 @@ class Rollout:
     def steps(self) -> Steps:
         """The steps that the graph is built from."""
         return steps_of(
-            self.environment.gates,
+            self.gates,
             self.cohorts,
             gate_groups=self.gate_groups,
             changes_staging=self.changes_staging,
         )
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """The gates that the graph has a step for each: one for all that come after another."""
+        waits = any(gate.after for part in self.environment.parts for gate in part.gates)
+        return (*self.environment.gates, *([_AFTER_ANOTHER] if waits else []))
+
+    @cached_property
+    def partitions(self) -> dg.StaticPartitionsDefinition | None:
+        """A partition for each environment; None where there is only one that has no parts."""
+        names = [part.name for part in self.environment.parts]
+        return dg.StaticPartitionsDefinition(names) if names else None
+
+    def of(self, run: dg.DagsterRun) -> "Rollout":
+        """The same, of the environment that a run rolls out to.
+
+        Raises:
+            dagster.Failure: When the run is not of one partition.
+        """
+        if not self.environment.parts:
+            return self
+        name = run.tags.get(PARTITION_TAG)
+        part = next((part for part in self.environment.parts if part.name == name), None)
+        if part is None:
+            message = f"the run is of partition {name}: launch it for one environment"
+            raise dg.Failure(message, allow_retries=False)
+        most = declared(part, os.environ).max_parallel_gates or self.parallel_gates
+        return replace(self, environment=part, parallel_gates=min(most, self.parallel_gates))
 
     def asset_key(self, name: str) -> dg.AssetKey:
         """The key of one of the rollout's assets."""
@@ -47,7 +82,7 @@ class Rollout:
     def gates_among(self, step_keys: Collection[str]) -> list[str]:
         """The names of the gates whose steps are among these of Dagster's."""
         ops = {key.rpartition(".")[2] for key in step_keys}
-        return [gate.name for gate in self.environment.gates if op_name(gate.name) in ops]
+        return [gate.name for gate in self.gates if op_name(gate.step) in ops]
 
     @property
     def owners(self) -> list[str]:

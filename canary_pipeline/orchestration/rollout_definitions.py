@@ -2,9 +2,11 @@
 
 import warnings
 from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
+from canary_pipeline.environment_file import check_shape
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.cohort_assets import cohort_assets
 from canary_pipeline.orchestration.decision_sensor import decision_sensor
@@ -15,14 +17,18 @@ from canary_pipeline.orchestration.left_live_sensor import left_live_sensor
 from canary_pipeline.orchestration.resource import rollout_resource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
-from canary_pipeline.orchestration.schedule import rollout_schedule
-from canary_pipeline.orchestration.summary_assets import opening_asset, summary_asset
+from canary_pipeline.orchestration.schedule import rollout_schedules
+from canary_pipeline.orchestration.summary_assets import (
+    opening_asset,
+    promotion_asset,
+    summary_asset,
+)
 from canary_pipeline.settings import SettingValues
-from canary_pipeline.sources import declared
+from canary_pipeline.sources import DECLARED, declared, read_values
 
 
 def rollout_definitions(environment: Environment, variables: Mapping[str, str]) -> dg.Definitions:
-    """Build job, assets, checks and schedule of one environment's rollouts.
+    """Build job, assets, checks, schedules and sensors of a job's rollouts.
 
     Args:
         environment: What is rolled out to.
@@ -32,10 +38,12 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
         SettingError: When a variable that shapes the definitions is not accepted.
     """
     values = declared(environment, variables)
-    return definitions_of(declared_rollout(environment, values), values)
+    return definitions_of(declared_rollout(environment, values, variables), values, variables)
 
 
-def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
+def definitions_of(
+    rollout: Rollout, values: SettingValues, variables: Mapping[str, str]
+) -> dg.Definitions:
     """The same, of a rollout whose shape is known."""
     # A job's owners are beta in Dagster; a warning at each load helps nobody.
     warnings.filterwarnings("ignore", "Parameter `owners`", dg.BetaWarning)
@@ -45,7 +53,7 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
         environment.job_name,
         selection=dg.AssetSelection.groups(environment.asset_group),
         description=_job_description(rollout),
-        tags={ENVIRONMENT_TAG: environment.name},
+        **_of_run(rollout),
         executor_def=executor,
         owners=rollout.owners,
     )
@@ -55,10 +63,11 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
             gate_assets(rollout),
             cohort_assets(rollout),
             summary_asset(rollout),
+            promotion_asset(rollout),
             history_asset(rollout),
         ],
         jobs=[job],
-        schedules=[rollout_schedule(rollout, values)],
+        schedules=rollout_schedules(rollout, values, variables),
         sensors=[
             decision_sensor(rollout, values),
             left_live_sensor(rollout, values),
@@ -69,15 +78,35 @@ def definitions_of(rollout: Rollout, values: SettingValues) -> dg.Definitions:
     )
 
 
-def declared_rollout(environment: Environment, values: SettingValues) -> Rollout:
+def _of_run(rollout: Rollout) -> dict[str, Any]:
+    """How a run is tagged with its environment: while it waits in the queue, too."""
+    once = {"dagster/max_retries": "0"}  # an outcome is no crash, which an instance may retry
+    if rollout.partitions is None:
+        return {"tags": {ENVIRONMENT_TAG: rollout.environment.name, **once}}
+    tagged = dg.PartitionedConfig(
+        rollout.partitions,
+        run_config_for_partition_key_fn=lambda _: {},
+        tags_for_partition_key_fn=lambda name: {ENVIRONMENT_TAG: name},
+    )
+    return {"config": tagged, "tags": once}
+
+
+def declared_rollout(
+    environment: Environment, values: SettingValues, variables: Mapping[str, str]
+) -> Rollout:
     """What the settings say of the definitions' shape."""
-    every_gate = max(len(environment.gates), 1)
+    parts = [read_values(part, variables, names=DECLARED) for part in environment.parts]
+    for part, reading in zip(environment.parts, parts, strict=True):
+        check_shape(part.name, reading, values)
+    every_gate = max(len(environment.gates) + bool(parts), 1)
     return Rollout(
         environment,
         values.cohorts,
         values.soak_seconds,
         parallel_gates=min(values.max_parallel_gates or every_gate, every_gate),
-        changes_staging=values.apply_command is not None,
+        changes_staging=any(
+            each.apply_command for each in (values, *(reading.values for reading in parts))
+        ),
         gate_groups=values.gate_groups,
     )
 

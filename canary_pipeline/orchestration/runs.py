@@ -7,11 +7,12 @@ from pathlib import Path
 
 import dagster as dg
 
-from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.pages import report_decision
-from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION
 
 ROLLOUT_TAG = "canary/rollout"
@@ -19,7 +20,8 @@ ENVIRONMENT_TAG = "canary/environment"
 DECISION_TAG = "canary/decision"
 DIGEST_TAG = "canary/decision-sha256"
 LAUNCHED_BY_TAG = "canary/launched-by"
-NOTICE_TAG = "canary/notice-sent"
+RETRY_TAG = "dagster/retry_number"
+SCHEDULE_TAG = "dagster/schedule_name"
 
 
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
@@ -55,10 +57,31 @@ def worked_on(run: dg.DagsterRun) -> Evidence | None:
         return None
 
 
-def claim_tags(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Unsay what a run has inherited from the run it re-executes, and say who launched it."""
+def unsay_inherited(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Unsay what a run has inherited from the run it re-executes, and say who launched it.
+
+    Until a run begins its tags are its parent's, or whatever somebody has written: nothing here
+    believes what a tag says of a decision.
+    """
     tags = {LAUNCHED_BY_TAG: launched_by(run), DECISION_TAG: "none", DIGEST_TAG: "none"}
+    if run.parent_run_id:
+        tags |= {name: "" for name in (ROLLOUT_TAG, SCHEDULE_TAG) if name in run.tags}
     instance.add_run_tags(run.run_id, tags)
+
+
+def refuse_retry(run: dg.DagsterRun) -> None:
+    """Make sure that a person asks for a rollout to go on.
+
+    Raises:
+        dagster.Failure: When it was Dagster itself.
+    """
+    if int(run.tags.get(RETRY_TAG) or 0):
+        message = (
+            "Dagster has retried this run by itself, and nothing was done: a rollout that blocks "
+            "has not crashed. Once mended, go on with *Re-execute from selected*, or with "
+            "canary-rollout resume"
+        )
+        raise dg.Failure(message, allow_retries=False)
 
 
 def tag_rollout(instance: dg.DagsterInstance, run_id: str, evidence: Evidence) -> None:
@@ -74,40 +97,64 @@ def decision_tags(evidence: Evidence, decision: Decision) -> dict[str, str]:
 
 def tell_decision(
     instance: dg.DagsterInstance,
-    run_id: str,
-    rollout: Rollout,
+    environment: Environment,
     evidence: Evidence,
     decision: Decision,
     *,
-    on_page: bool,
+    on_page: bool = True,
 ) -> None:
     """Tell Dagster of a decision that no step has told it; its storage may be out of reach.
 
+    The page of `summary` speaks of the newest rollout, whatever was decided of an older one.
+
     Args:
-        instance: Where the run is recorded.
-        run_id: The run.
-        rollout: What the definitions were built from.
+        instance: Where runs and assets are recorded.
+        environment: What is rolled out to.
         evidence: The rollout's folder.
         decision: What was decided.
-        on_page: Whether the page of `summary` is to show it.
+        on_page: Whether the page is to show it.
     """
     with suppress(Exception):
-        instance.add_run_tags(run_id, decision_tags(evidence, decision))
-        if on_page:
-            report_decision(instance, rollout.environment, evidence, decision)
+        _tag_decision(instance, evidence, decision)
+        newer = Journal(environment.name).newer_than(evidence.folder)
+        if newer is not None:
+            evidence = Evidence(newer)
+            decision = decide(evidence.verified_record())
+            _tag_decision(instance, evidence, decision)
+        if on_page or newer is not None:
+            report_decision(instance, environment, evidence, decision)
+
+
+def _tag_decision(instance: dg.DagsterInstance, evidence: Evidence, decision: Decision) -> None:
+    last = evidence.header().last_attempt
+    if last is not None and instance.has_run(last.run_id):
+        instance.add_run_tags(last.run_id, decision_tags(evidence, decision))
+
+
+_OVER = {
+    "CANCELING": (dg.DagsterEventType.RUN_CANCELING, "terminated through Dagster"),
+    "CANCELED": (dg.DagsterEventType.RUN_CANCELED, "force-terminated in Dagster"),
+    "FAILURE": (dg.DagsterEventType.RUN_FAILURE, "marked as failed in Dagster"),
+    "SUCCESS": (dg.DagsterEventType.RUN_SUCCESS, "marked as successful in Dagster"),
+}
+"""By status of a run that is over: the event that says so, and its words."""
 
 
 def is_over(instance: dg.DagsterInstance, run_id: str) -> str | None:
     """Why a run is over for Dagster although it is under way, or None; its storage may be away."""
     try:
         run = instance.get_run_by_id(run_id)
+        if run is None:
+            return "its run was deleted in Dagster"
+        if run.status.value not in _OVER:
+            return None
+        kind, words = _OVER[run.status.value]
+        said = instance.get_records_for_run(run_id, of_type=kind, limit=1, ascending=False).records
     except Exception:  # noqa: BLE001 - what cannot be asked is no reason to stop
         return None
-    if run is None:
-        return "its run was deleted in Dagster"
-    if run.status == dg.DagsterRunStatus.CANCELING:
-        return "terminated through Dagster"
-    return f"its run is {run.status.value} in Dagster" if run.is_finished else None
+    event = said[0].event_log_entry.dagster_event if said else None
+    too_long = event is not None and "maximum runtime" in (event.message or "")
+    return "ended by Dagster after its maximum runtime" if too_long else words
 
 
 def by_whom(instance: dg.DagsterInstance, run_id: str, why: str) -> str:
@@ -122,8 +169,8 @@ def launched_by(run: dg.DagsterRun) -> str:
         return f"canary-rollout, {user}"
     if run.parent_run_id:
         return f"re-execution, {user}"
-    if "dagster/schedule_name" in run.tags:
-        return f"schedule {run.tags['dagster/schedule_name']}"
+    if run.tags.get(SCHEDULE_TAG):
+        return f"schedule {run.tags[SCHEDULE_TAG]}"
     if run.tags.get("dagster/from_ui") == "true":
         return f"Dagster UI, served by {user}"
     return f"Dagster, {user}"

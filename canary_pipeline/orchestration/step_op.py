@@ -4,7 +4,7 @@ import dagster as dg
 from dagster import Nothing
 
 from canary_pipeline.model.rows import CohortRow, LiveRouting, RollbackRow
-from canary_pipeline.orchestration.rollout import Rollout
+from canary_pipeline.orchestration.rollout import PARTITION_TAG, Rollout
 from canary_pipeline.orchestration.work import enter
 from canary_pipeline.rollout.steps import Step
 
@@ -51,5 +51,10 @@ def _observe(context: dg.OpExecutionContext, rollout: Rollout, live: LiveRouting
         "live_autopilot_percent": live.autopilot_percent,
     }
     context.log_event(
-        dg.AssetObservation(rollout.asset_key("control_status"), str(live), metadata=metadata)
+        dg.AssetObservation(
+            rollout.asset_key("control_status"),
+            str(live),
+            metadata=metadata,
+            partition=context.run.tags.get(PARTITION_TAG),
+        )
     )

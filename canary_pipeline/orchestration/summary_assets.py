@@ -2,17 +2,20 @@
 
 import dagster as dg
 
+from canary_pipeline.model.decision import decide_so_far
 from canary_pipeline.orchestration.pages import (
     GO_NO_GO,
     check_metadata,
     decision_metadata,
     file_metadata,
     image,
+    promotion_key,
     verdict,
 )
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
+from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY, TIMELINE
@@ -28,6 +31,7 @@ def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
         required_resource_keys={"rollout"},
         kinds={"text"},
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
     def canary_env_sequence(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout, opens=True)
@@ -67,9 +71,12 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         ],
         kinds={"markdown"},
         owners=rollout.owners,
+        partitions_def=rollout.partitions,
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)
+        if context.run.step_keys_to_execute == [key.to_python_identifier()]:
+            _warn_of_repetition(entered)
         decision = conclude(entered, "finished")
         context.instance.add_run_tags(context.run.run_id, decision_tags(entered.evidence, decision))
         for reason in decision.reasons:
@@ -93,12 +100,39 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     return summary
 
 
+def _warn_of_repetition(entered: Context) -> None:
+    if not decide_so_far(entered.evidence.verified_record()).allowed:
+        message = (
+            "this run only repeats the summary, as *from failure* does after a block; to go on, "
+            "re-execute *from selected* at the step that blocked with everything after it, or "
+            f"`canary-rollout resume {entered.evidence.folder}`"
+        )
+        entered.warn("summary", message)
+
+
+def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
+    """The asset `promotion`, which no step makes: it is there once a run has ended with `allow`."""
+    return dg.AssetSpec(
+        promotion_key(rollout.environment),
+        group_name=f"{rollout.environment.asset_group}_promotion",
+        description=(
+            "Materialized by an `allow` only, once its rollout is over: what automation hangs on "
+            "to. Its metadata names the commit, the rollout's folder and the decision's digest. "
+            "(`summary` is materialized by a `block` too.)"
+        ),
+        deps=[rollout.asset_key("summary")],
+        owners=rollout.owners,
+    )
+
+
 def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
     try:
         from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - imports matplotlib
 
         evidence = entered.evidence
-        picture = timeline(evidence.verified_record(), entered.clock.now())
+        record = evidence.verified_record()
+        bad_looks = bad_moments(list(watched_soaks(record, evidence)))
+        picture = timeline(record, entered.clock.now(), bad_looks)
         evidence.write_bytes(TIMELINE, picture)
     except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
         context.log.warning("the timeline could not be drawn: %s", type(error).__name__)

@@ -12,6 +12,7 @@ import dagster as dg
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.record import AttemptOutcome
 from canary_pipeline.orchestration.command import commanded
+from canary_pipeline.orchestration.pages import report_promotion
 from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
@@ -20,6 +21,7 @@ from canary_pipeline.orchestration.runs import (
     rollout_of,
     tag_rollout,
     tell_decision,
+    unsay_inherited,
 )
 from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
@@ -28,9 +30,11 @@ from canary_pipeline.planning import resolve
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.folder import NotARolloutError
 from canary_pipeline.store.holding import Holding
+from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
 
 
@@ -81,12 +85,21 @@ class Work:
         reached = None if outcome == "aborted" else _reached(self.context)
         context = replace(self.context, check_stop=check_stop, say=quietly(self.say))
         decision = reached or conclude(context, outcome, detail)
-        run_id, on_page = context.run_id, reached is None
-        tell_decision(instance, run_id, self.rollout, evidence, decision, on_page=on_page)
+        environment, on_page = self.rollout.environment, reached is None
+        tell_decision(instance, environment, evidence, decision, on_page=on_page)
         if not decision.allowed:
             # Dagster's own last words on a red run are a stack trace; these are the reader's.
             context.tell(f"decision: {decision.word}; {evidence.folder / SUMMARY}")
         return decision
+
+    def promote(self, instance: dg.DagsterInstance) -> None:
+        """Give automation something to hang on to, once all is done and the decision is `allow`."""
+        context = self.context
+        if context is None or Journal(context.plan.environment).newer_than(context.evidence.folder):
+            return
+        record = context.evidence.verified_record()
+        if decide(record).allowed:
+            report_promotion(instance, self.rollout.environment, context.evidence, record)
 
 
 def _reached(context: Context) -> Decision | None:
@@ -131,6 +144,7 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
         dagster.Failure: When the run cannot be a rollout, with a message for people.
     """
     _require_summary(context, rollout)
+    rollout = rollout.of(context.run)
     resource: RolloutResource = context.resources.rollout
     work = _works.get(context.run_id) or _begun_here(context, rollout, resource)
     with work.lock:
@@ -155,7 +169,8 @@ def _entered(
         rollout.environment,
         os.environ,
         launch=resource.launch_config(),
-        declared=rollout.cohorts,
+        # A part may have fewer cohorts than the graph, which all of them share.
+        declared=None if rollout.environment.partition else rollout.cohorts,
     )
     _fetch(holding, context.run, rollout)
     evidence = rollout_of(context.instance, context.run)
@@ -165,6 +180,8 @@ def _entered(
     evidence = evidence or opened(settings, rollout.environment, SystemClock())
     holding.work_in(evidence.folder, new=new)
     evidence.holding = holding
+    if not new and command is None:
+        refuse_superseded(evidence, rollout.environment.name)
     steps = context.run.step_keys_to_execute
     runnable = None if steps is None else rollout.gates_among(steps)
     entered = enter_rollout(
@@ -189,10 +206,11 @@ def _begun_here(
     if last_holder(name).get("run") == context.run_id:
         raise dg.Failure("another process works on this run: the steps of a rollout run in one")
     stack, run, instance = resource.at_teardown, context.run, context.instance
-    holder, stop = {"run": run.run_id, "pid": str(os.getpid())}, Stop()
-    url = evidence_url(rollout.environment, os.environ)
-    stop.held = stack.enter_context(Holding(name, url, holder))
+    unsay_inherited(instance, run)
+    stop, url = Stop(), evidence_url(rollout.environment, os.environ)
+    stop.held = stack.enter_context(Holding(name, url, {"run": run.run_id}))
     work = stack.enter_context(working(rollout, run, stop, context.log.info, stop.held))
+    stack.callback(work.promote, instance)
     stack.callback(work.conclude, instance, "crashed", "a step failed")
     return work
 
@@ -208,9 +226,11 @@ def _require_summary(context: dg.OpExecutionContext, rollout: Rollout) -> None:
 
 def _whole(rollout: Rollout) -> str:
     return (
-        f"a rollout is all of its assets: launch the job {rollout.environment.job_name}, or "
-        "re-execute a run of it 'from selected' or 'from failure', so that the run holds the "
-        "summary and knows its rollout"
+        f"a rollout is all of its assets: launch the job {rollout.environment.job_name} with "
+        "*Materialize all*. To go on with one, open its run and press *Re-execute from failure* "
+        "after a crash, or *from selected* at the step that blocked with everything after it "
+        "selected; *from asset failure* does not know the rollout. `canary-rollout resume "
+        "FOLDER` does the same"
     )
 
 

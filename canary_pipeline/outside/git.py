@@ -64,6 +64,15 @@ def checkout_state(
     return _read(answer.stdout)
 
 
+def would_clean(folder: Path) -> bool:
+    """Whether `git clean` takes a folder away: it lies in a checkout, which does not ignore it."""
+    try:
+        answer = _git("check-ignore -q .", folder, [], SLOW_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 1
+
+
 def _real(folder: Path) -> Path:
     return Path(os.path.realpath(folder))
 
@@ -81,10 +90,16 @@ def _paths(root: Path, apart_from: Path | None) -> list[str]:
 def _status(
     folder: Path, paths: list[str], timeout_seconds: float
 ) -> "subprocess.CompletedProcess[bytes]":
+    words = "status --porcelain=v2 --branch --ignore-submodules=none --untracked-files=normal"
+    return _git(words, folder, paths, timeout_seconds)
+
+
+def _git(
+    words: str, folder: Path, paths: list[str], timeout_seconds: float
+) -> "subprocess.CompletedProcess[bytes]":
     kept = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
-    words = "git -c core.fsmonitor=false status --porcelain=v2 --branch --ignore-submodules=none"
     return subprocess.run(  # noqa: S603 - fixed arguments
-        [*words.split(), "--untracked-files=normal", *paths],
+        [*["git", "-c", "core.fsmonitor=false"], *words.split(), *paths],
         cwd=folder,
         env={**kept, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"},
         stdin=subprocess.DEVNULL,

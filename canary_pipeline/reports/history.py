@@ -1,7 +1,7 @@
 """Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +9,18 @@ from typing import Any, Literal
 
 from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import decide
+from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
 from canary_pipeline.model.text import one_line
+from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
-Outcome = AttemptOutcome | Literal["under way or killed", "not begun"]
+Outcome = AttemptOutcome | Literal["under way", "killed", "not begun"]
 
 MOST_REASONS = 2
 """How many reasons `what_blocked` tells before it only counts them."""
@@ -100,7 +103,9 @@ class PastRollout:
         }
 
 
-def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
+def past_rollouts(
+    root: Path, limit: int | None = None, environments: Collection[str] | None = None
+) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
     A folder whose `rollout.json` cannot be read has its place by when it last changed.
@@ -108,23 +113,54 @@ def past_rollouts(root: Path, limit: int | None = None) -> list[PastRollout]:
     Args:
         root: Usually `attempts.OUTPUT_ROOT`.
         limit: The most rollouts to read, the newest ones; None for all.
+        environments: The names of the environments whose rollouts are read; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
-    return [read_rollout(evidence) for evidence in newest_first(root)[:limit]]
+    return [read_rollout(evidence) for evidence in newest_first(root, environments)[:limit]]
 
 
-def newest_first(root: Path) -> list[Evidence]:
+def newest_first(root: Path, environments: Collection[str] | None = None) -> list[Evidence]:
     """The rollouts directly below a folder, by when they started.
+
+    Args:
+        root: The folder.
+        environments: The names of the environments whose rollouts count; None for all.
 
     Raises:
         OSError: When the root cannot be listed.
     """
     found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    if environments is not None:
+        found = [evidence for evidence in found if _environment(evidence) in environments]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]
     dated.sort(key=lambda item: (item[0], item[1].folder.name), reverse=True)
     return [evidence for _, evidence in dated]
+
+
+def newest_rollout(environment: str) -> Evidence | None:
+    """The newest rollout of an environment, wherever this host knows its rollouts to be, or None.
+
+    One whose folder is gone or cannot be read is among them: nobody can say that it is older.
+
+    Raises:
+        OSError: When a folder that holds rollouts cannot be listed.
+    """
+    state = Journal(environment).read()
+    if state.newest is not None and not state.newest.is_dir():
+        return Evidence(state.newest)
+    roots = dict.fromkeys([Path(OUTPUT_ROOT).absolute(), *state.roots])
+    found = [newest_first(root, {environment})[:1] for root in roots if root.is_dir()]
+    return max((each for [each] in filter(None, found)), key=_started_or_changed, default=None)
+
+
+def _environment(evidence: Evidence) -> str:
+    """Which environment a folder is of; where it does not say, as it is named."""
+    try:
+        return evidence.header().environment
+    except NotARolloutError:
+        return evidence.folder.name.rpartition("-")[0]
 
 
 def _started_or_changed(evidence: Evidence) -> datetime:
@@ -174,7 +210,16 @@ def read_rollout(evidence: Evidence) -> PastRollout:
 def _outcome(header: Header) -> Outcome:
     if not header.attempts:
         return "not begun"
-    return header.attempts[-1].outcome or "under way or killed"
+    last = header.attempts[-1]
+    return last.outcome or ("under way" if _holds(header.environment, last.run_id) else "killed")
+
+
+def _holds(environment: str, run_id: str) -> bool:
+    try:
+        holder = current_holder(environment)
+    except ClaimUnusableError:
+        return False
+    return holder is not None and holder.get("run", run_id) == run_id
 
 
 def _believed(
@@ -185,7 +230,7 @@ def _believed(
     if found.answer != "none" and found.statement is not None:
         return found.answer, [why.text for why in found.statement.details.reasons], True
     if record.header.decided_at is not None or evidence.exists(DECISION):
-        under_way = outcome == "under way or killed" and not evidence.exists(DECISION)
+        under_way = outcome == "under way" and not evidence.exists(DECISION)
         return None, _no_decision(found.reasons), None if under_way else False
     return *_believed_of_an_older_version(evidence, record, written, outcome), None
 

@@ -1,15 +1,22 @@
 """Telling people of a decision: a webhook, or any other service that apprise knows."""
 
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from canary_pipeline.model.decision import Reason
+from canary_pipeline.model.decision import Decision, Reason
 from canary_pipeline.reports.verification import check
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.layout import DECISION, SUMMARY
+from canary_pipeline.store.outbox import Item, Outbox
 
 NO_DECISION = "no decision"
+
+MOST_AT_ONCE = 5
+"""Notices at once: whoever delivers them has a minute for all."""
 
 
 class NoticeNotSentError(Exception):
@@ -22,11 +29,12 @@ class Notice:
 
     Attributes:
         environment: What was rolled out to.
-        decision: `allow`, `block` or `no decision`.
+        decision: `allow`, `block`, `no decision`, `withdrawn`, `rolled back` or `left live`.
         reasons: What blocks, each with where its evidence lies.
         folder: The rollout's folder.
         link: Where to read on.
         sha256: The digest of `decision.json`; None where there is none.
+        id: By which a receiver knows that it was told before; empty for what is told once.
     """
 
     environment: str
@@ -35,6 +43,7 @@ class Notice:
     folder: str
     link: str
     sha256: str | None = None
+    id: str = ""
 
     @property
     def title(self) -> str:
@@ -58,33 +67,77 @@ class Notice:
             "folder": self.folder,
             "link": self.link,
             "decision_sha256": self.sha256,
+            "id": self.id,
         }
 
 
-def notice_of(evidence: Evidence, link: str | None = None) -> Notice:
-    """The notice of a rollout's decision.
-
-    It never says `allow` for a folder whose evidence does not.
+def announce(
+    evidence: Evidence, decision: str, because: Decision | None = None, *more: Reason
+) -> None:
+    """Put a notice of a rollout into the outbox; that it cannot be is no reason to stop.
 
     Args:
         evidence: The rollout's folder.
-        link: Where to read on; by default the summary itself.
+        decision: What to tell.
+        because: Whose reasons to tell.
+        more: Further reasons.
+    """
+    reasons = (*more, *(because.reasons if because else ()))
+    with suppress(OSError, NotARolloutError):
+        header = evidence.header()
+        last = header.last_attempt
+        item = Item(
+            environment=header.environment,
+            folder=str(evidence.folder),
+            attempt=last.attempt if last else 0,
+            decision=decision,
+            reasons=tuple((reason.text, reason.evidence) for reason in reasons),
+            run_id=last.run_id if last else "",
+            at=datetime.now(UTC),
+        )
+        Outbox(header.environment).put(item)
+
+
+def deliver(environment: str, url: str, ui_url: str | None = None) -> tuple[int, list[str]]:
+    """Tell what waits in the outbox of an environment.
+
+    Args:
+        environment: What was rolled out to.
+        url: The receiver.
+        ui_url: Where people reach the Dagster UI, where somebody has said so.
+
+    Returns:
+        How many notices were told, and why others were not; they are tried again another time.
 
     Raises:
-        NotARolloutError: When the folder holds no rollout.
+        ValueError: When the URL is nobody's.
     """
-    header, found = evidence.header(), check(evidence)
-    reasons = tuple(Reason(why, DECISION) for why in found.reasons)
-    if found.statement is not None and not reasons:
-        reasons = tuple(Reason(why.text, why.evidence) for why in found.statement.details.reasons)
-    return Notice(
-        header.environment,
-        NO_DECISION if found.answer == "none" else found.answer,
-        reasons,
-        str(evidence.folder),
-        link or (evidence.folder / SUMMARY).as_uri(),
-        found.sha256,
-    )
+    outbox, told, problems = Outbox(environment), 0, []
+    for item in outbox.waiting(datetime.now(UTC))[:MOST_AT_ONCE]:
+        try:
+            send(_notice_of(item, ui_url), url)
+        except NoticeNotSentError as error:
+            problems.append(f"{item.folder or f'run {item.run_id}'}: {error}")
+            outbox.note(item.model_copy(update={"tries": item.tries + 1}))
+        else:
+            told += 1
+            outbox.note(item.model_copy(update={"told": True}))
+    return told, problems
+
+
+def _notice_of(item: Item, ui_url: str | None) -> Notice:
+    evidence = Evidence(Path(item.folder))
+    reasons = tuple(Reason(*reason) for reason in item.reasons)
+    decision, link = item.decision, (evidence.folder / SUMMARY).as_uri() if item.folder else ""
+    found = check(evidence) if item.folder else None
+    if decision == "allow" and found is not None and found.answer != "allow":
+        # Nobody is told of an allow that does not hold any more.
+        decision = NO_DECISION if found.answer == "none" else found.answer
+        reasons = tuple(Reason(why, DECISION) for why in found.reasons)
+    if ui_url and item.run_id:
+        link = f"{ui_url.rstrip('/')}/runs/{item.run_id}"
+    digest = found.sha256 if found else None
+    return Notice(item.environment, decision, reasons, item.folder, link, digest, item.id)
 
 
 def send(notice: Notice, url: str) -> None:

@@ -42,8 +42,26 @@ class StepProgress:
     seconds_left: float | None = None
 
 
-def steps(record: Record, in_flight: list[InFlight], now: datetime) -> list[StepProgress]:
-    """Every step of a rollout in order, as it stands now."""
+def steps(
+    record: Record, in_flight: list[InFlight], now: datetime, *, dead: bool = False
+) -> list[StepProgress]:
+    """Every step of a rollout in order, as it stands now.
+
+    Args:
+        record: What the folder holds.
+        in_flight: The steps that have begun and not ended.
+        now: Now.
+        dead: Whether nobody works on the rollout, so that these were killed.
+    """
+    found = _steps(record, in_flight, now)
+    began = {state.step: state.phase for state in in_flight} if dead else {}
+    return [
+        StepProgress(step.step, "killed", f"at {began[step.step]}") if step.step in began else step
+        for step in found
+    ]
+
+
+def _steps(record: Record, in_flight: list[InFlight], now: datetime) -> list[StepProgress]:
     moving = {state.step: state for state in in_flight}
     attempt = record.header.attempts[-1].attempt if record.header.attempts else 1
     found = []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from canary_pipeline.model.env_sequence import variables_of
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import HELD, RollbackRow
+from canary_pipeline.model.rows import HELD, NOT_VERIFIED, RollbackRow
 from canary_pipeline.store.layout import ROLLBACK_ENV
 
 
@@ -32,8 +32,9 @@ def rollback_words(record: Record, folder: Path) -> str | None:
 
 
 def _failed(row: RollbackRow, record: Record, folder: Path) -> str:
+    how = "IS NOT VERIFIED" if row.reason == NOT_VERIFIED else "FAILED"
     return (
-        f"**THE ROLLBACK FAILED** ({row.reason}: {row.detail}). Staging may be left at "
+        f"**THE ROLLBACK {how}** ({row.reason}: {row.detail}). Staging may be left at "
         f"{record.header.applied_percent} %; before the rollout it was: {row.wanted}. "
         f"{_by_hand(record, folder)}"
     )
@@ -67,7 +68,7 @@ def restoring_commands(record: Record, folder: Path) -> str:
     lines = [rollback_command(folder)]
     if header.live_before is None:
         return lines[0]
-    variables = variables_of(header.live_before)
+    variables = {**header.variables, **variables_of(header.live_before)}
     variables[f"{header.variable_prefix}_ENV_FILE"] = str(folder / ROLLBACK_ENV)
     given = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     bare = f"cd {shlex.quote(header.repo_root)} && {given} bash -c"

@@ -5,8 +5,9 @@ Import only where one is drawn: matplotlib takes longer to import than to draw.
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import NamedTuple
 
 import matplotlib as mpl
@@ -34,12 +35,16 @@ _LOOKS = {
     "(apply and) probe": ("#0072B2", ""),
     "rolled back": ("#CC79A7", r"\\\\"),
     _UNFINISHED: (GREY, "////"),
+    "bad look": ("black", ""),
     "failed": (VERMILLION, "xxxx"),
 }
 
 WIDTH_INCHES, HIGHEST_INCHES = 11.0, 22.0
 THINNEST_BAR = 0.006  # of the axis, so that a probe can be seen beside its soak
 MOST_IDLE_SECONDS = 60.0  # between two steps; a longer pause is drawn as this
+
+BadLooks = Mapping[int, Sequence[float]]
+"""By cohort, at how many seconds of its last soak a look was bad."""
 
 _Row = GateRow | CohortRow | RollbackRow
 _Lanes = dict[str, Sequence[_Row]]
@@ -54,7 +59,7 @@ class _Bar(NamedTuple):
     look: str
 
 
-def timeline(record: Record, now: datetime) -> bytes:
+def timeline(record: Record, now: datetime, bad_looks: BadLooks = MappingProxyType({})) -> bytes:
     """Draw what a rollout did when, as a PNG: gates above, what follows them below.
 
     The title tells the decision that follows from the record, once its last attempt has ended:
@@ -63,8 +68,9 @@ def timeline(record: Record, now: datetime) -> bytes:
     Args:
         record: What the folder holds.
         now: Where the picture of a rollout that is under way ends.
+        bad_looks: What is ticked in the soaks.
     """
-    return png(lambda: timeline_figure(record, now))
+    return png(lambda: timeline_figure(record, now, bad_looks))
 
 
 def png(draw: Callable[[], Figure]) -> bytes:
@@ -88,10 +94,13 @@ def unit_of(seconds: float) -> tuple[float, str]:
     return next((unit for unit in units if seconds >= 2 * unit[0]), (1.0, "seconds"))
 
 
-def timeline_figure(record: Record, now: datetime) -> Figure:
+def timeline_figure(
+    record: Record, now: datetime, bad_looks: BadLooks = MappingProxyType({})
+) -> Figure:
     """The figure that `timeline` draws."""
     panels, (word, subtitle) = _lanes(record), _verdict(record)
     bars = _bars(record.header, *panels, now)
+    bars += [tick for percent, at in bad_looks.items() for tick in _ticks(percent, at, bars)]
     sizes = [max(len(lanes), 2) for lanes in panels]
     height = min(2.0 + 0.28 * sum(sizes), HIGHEST_INCHES)
     lane_inches = (height - 2.0) / sum(sizes)
@@ -160,9 +169,19 @@ def _row_bars(lane: str, row: _Row, start: float, head: float) -> list[_Bar]:
     return [*bars, _Bar(lane, start + head + soak, 0.0, "failed")] if failed else bars
 
 
+def _ticks(percent: int, at: Sequence[float], bars: Sequence[_Bar]) -> list[_Bar]:
+    """The bad looks of a cohort's last soak, which may have been cut short."""
+    lane = f"cohort {percent} %"
+    soak = next((bar for bar in reversed(bars) if bar[::3] == (lane, "soak")), None)
+    moments = [seconds for seconds in at if soak and seconds <= soak.seconds]
+    return [_Bar(lane, soak.start + seconds, 0.0, "bad look") for seconds in moments if soak]
+
+
 def _head_seconds(row: _Row) -> float:
-    """What a cohort took before its soak."""
-    soak = row.soak_seconds if isinstance(row, CohortRow) else row.duration_seconds
+    """What a cohort took before its soak, which the look that decides it ends."""
+    soak = row.duration_seconds
+    if isinstance(row, CohortRow):
+        soak = row.soak_seconds if row.soaked_seconds is None else row.soaked_seconds
     return max(plausible(row.duration_seconds) - plausible(soak), 0.0)
 
 

@@ -105,8 +105,9 @@ def join(
     """Work on a rollout with this run; the first step that asks opens the attempt.
 
     A gate that passed is not run again, except when another gate blocked the rollout: then all
-    of them are, since what is being judged has changed. At another commit than before nothing of
-    earlier attempts counts. From here on `SUMMARY.md` cannot say `allow` for what they saw.
+    of them are, since what is being judged has changed. At another commit than before, or once the
+    decision was withdrawn, nothing of earlier attempts counts. From here on `SUMMARY.md` cannot
+    say `allow` for what they saw.
 
     Args:
         evidence: The rollout's folder.
@@ -124,7 +125,7 @@ def join(
             evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
         checkout = checkout_now(header, evidence.folder)
         record = evidence.record()
-        anew = _moved(record.header, checkout)
+        anew = header.withdrawn is not None or _moved(record.header, checkout)
         gates = _gates_to_run(record, anew=anew)
         attempt = Attempt(
             attempt=len(header.attempts) + 1,
@@ -138,7 +139,9 @@ def join(
             claim_token=evidence.holding.token,
         )
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
-        joined = header.model_copy(update={"attempts": attempts, "decided_at": now})
+        joined = header.model_copy(
+            update={"attempts": attempts, "decided_at": now, "withdrawn": None}
+        )
         if evidence.exists(layout.SUMMARY) or evidence.exists(layout.DECISION):
             write_decision(evidence, replace(evidence.verified_record(), header=joined))
         return joined
@@ -167,7 +170,12 @@ def _gates_to_run(record: Record, *, anew: bool) -> list[str]:
         return []
     if anew or any(row is not None and row.status != "passed" for _, row in record.gates):
         return names
-    return [name for name in names if not gate_is_clear(record, name)]
+    # What another environment has decided may have changed since.
+    return [
+        gate.name
+        for gate in record.header.gates
+        if gate.after or not gate_is_clear(record, gate.name)
+    ]
 
 
 def must_run(header: Header, gate: Gate, attempt: int) -> bool:

@@ -9,6 +9,7 @@ from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
@@ -68,6 +69,7 @@ def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) ->
         Journal(context.plan.environment).settled(evidence.folder)
         with suppress(LostError):  # it is decided, and seen to be
             evidence.holding.owe(None)
+    announce(evidence, decision.word, decision)
     return decision
 
 

@@ -9,6 +9,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.model.record import Header
 from canary_pipeline.outside.clock import Clock, SystemClock
+from canary_pipeline.outside.git import would_clean
 from canary_pipeline.planning import Settings
 from canary_pipeline.rollout.attempts import join, open_rollout, recorded_plan
 from canary_pipeline.rollout.checkout import checkout_now
@@ -62,6 +63,10 @@ def enter_rollout(
     problem = checkout_now(context.plan, evidence.folder).problem if not attempt.commit else None
     if problem is not None:
         context.warn("checkout", f"its commit is unknown: {problem}")
+    if attempt.attempt == 1 and would_clean(evidence.folder):
+        context.warn(
+            "folder", "it lies in a checkout that does not ignore it: `git clean` takes it"
+        )
     if attempt.outcome is not None:
         message = f"attempt {attempt.attempt} of this run has ended ({attempt.outcome})"
         raise ValueError(message)

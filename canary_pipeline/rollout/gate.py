@@ -3,6 +3,7 @@
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate
 from canary_pipeline.model.rows import ALL_GATES, SKIPPED_BY_FLAG, GateRow
+from canary_pipeline.rollout.after import judge_newest
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.logged_command import run_logged
@@ -17,7 +18,10 @@ def run_gate(gate: Gate, context: Context) -> GateRow:
     before = checkout_now(context.plan, evidence.folder)
     context.note(step, "running")
     context.tell(f"{step}: {gate.command}")
-    ending = run_logged(gate.command, log_file, context, gate=gate.name)
+    if gate.after:
+        ending = judge_newest(gate.after, log_file, context)
+    else:
+        ending = run_logged(gate.command, log_file, context, gate=gate.name)
     after = checkout_now(context.plan, evidence.folder)
     row = GateRow(
         gate=gate.name,

@@ -58,7 +58,7 @@ def run_logged(
         log_file: What it prints, relative to the rollout's folder.
         context: Where and for how long it runs, where the log is kept, and who may stop it; what
             does not end at once then is left to the conclusion.
-        variables: What its environment has beyond this process's own.
+        variables: What its environment has beyond this process's own and the plan's.
         gate: The gate that it is: it is told so (`OA_CANARY_GATE`), has a folder of its own for
             what is temporary (`TMPDIR`), and no access to the keys of an agent. Where it is none it
             changes staging: it is given longer to end, and what it leaves in the background once
@@ -66,6 +66,7 @@ def run_logged(
     """
     if gate is None:
         context.evidence.holding.confirm()
+    given = {**context.plan.variables, **(variables or {}), **_claim_variables(context)}
     plan, default_grace = context.plan, process.GRACE_SECONDS if gate else CHANGE_GRACE_SECONDS
     grace = default_grace if plan.stop_grace_seconds is None else plan.stop_grace_seconds
 
@@ -76,7 +77,6 @@ def run_logged(
 
     with context.evidence.open_log(log_file) as log, ExitStack() as stack:
         try:
-            given = {**(variables or {}), **_claim_variables(context)}
             environment = stack.enter_context(_environment(gate, given))
         except OSError as error:
             why = f"could not start: no temporary folder: {error.strerror}"

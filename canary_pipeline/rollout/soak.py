@@ -186,7 +186,9 @@ def _last_look(judgement: Judgement | None) -> str | None:
     """What the last look has shown, in a few words."""
     if judgement is None or judgement.last is None:
         return None
-    problem, number = judgement.problem, judgement.last.number
-    if number == 0:
-        return f"waiting for a good look: {problem.text if problem else 'none yet'}"
-    return f"look {number} {'good' if problem is None else f'bad: {problem.text}'}"
+    problem, look = judgement.problem, judgement.last
+    if problem is not None:
+        return (
+            f"look {look.number} bad: {problem.text}" if look.number else f"not yet: {problem.text}"
+        )
+    return f"look {look.number} {'good' if look.was_answered else 'unanswered'}"

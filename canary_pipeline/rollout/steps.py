@@ -95,15 +95,19 @@ def _open(context: Context) -> None:
     warn_of_unknown_names(context)
 
 
-def _gate(gate: Gate) -> Step:
+def _gate(step: Gate) -> Step:
     def run(context: Context) -> object:
+        gate = next((gate for gate in context.plan.gates if gate.step == step.step), None)
+        if gate is None:
+            context.tell(f"gate {step.name}: not part of this rollout")
+            return None
         if must_run(context.evidence.header(), gate, context.attempt):
             return run_gate(gate, context)
         why = "--skip-gates" if context.plan.skip_gates else "passed in an earlier attempt"
         context.tell(f"gate {gate.name}: not run ({why})")
         return None
 
-    return Step(f"gate {gate.name}", run)
+    return Step(f"gate {step.name}", run)
 
 
 def _gather(context: Context) -> None:

@@ -22,6 +22,7 @@ from canary_pipeline.outside.held_lease import RETRY_SECONDS, HeldLease, LeaseLo
 from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError, open_store
 from canary_pipeline.outside.stop import StoppedError
+from canary_pipeline.store.journal import Journal, Owed
 from canary_pipeline.store.layout import LOGS
 from canary_pipeline.store.published import (
     Published,
@@ -203,9 +204,12 @@ class Holding:
             time.sleep(RETRY_SECONDS)
 
     @property
-    def owed(self) -> dict[str, Any] | None:
+    def owed(self) -> Owed | None:
         """What this rollout, or a dead one before it, has left live, as every host knows it."""
-        return self._lease.owed if self._lease else None
+        if self._lease is None or self._lease.owed is None or self.folder is None:
+            return None
+        owed = Owed.model_validate(self._lease.owed)
+        return owed.model_copy(update={"folder": self.folder.with_name(owed.folder.name)})
 
     @property
     def is_shared(self) -> bool:
@@ -246,7 +250,7 @@ class Holding:
             time.sleep(RETRY_SECONDS)
         return False
 
-    def newer_than(self, folder: Path) -> str | None:
+    def newer_than(self, folder: Path) -> Path | None:
         """The published rollout that was opened after this one, by their usual names, or None.
 
         Raises:
@@ -257,7 +261,7 @@ class Holding:
             return None
         pages = published_rollouts(self._store, self.environment)
         newest = next((name for page in pages for name in page if usual.fullmatch(name)), "")
-        return newest if newest > folder.name else None
+        return folder.with_name(newest) if newest > folder.name else None
 
     def _keep_published(self) -> None:
         while not self._over.is_set():
@@ -311,6 +315,11 @@ class _Losing:
         if isinstance(error, (LeaseLostError, LeaseUnreadableError, PublishedByAnotherError)):
             self._holding.lose(str(error))
             raise LostError(str(error)) from None
+
+
+def owed_in(environment: str, holding: Holding) -> Owed | None:
+    """What is left live in an environment, as this host knows it, or all hosts where they do."""
+    return holding.owed if holding.is_shared else Journal(environment).read().owed
 
 
 NOTHING = Holding("")

@@ -54,14 +54,18 @@ class State(Recorded):
     roots: tuple[Path, ...] = ()
 
 
+def state_folder() -> Path:
+    """Where this user keeps what belongs to no rollout's folder."""
+    folder = os.environ.get(VARIABLE)
+    return Path(folder) if folder else platformdirs.user_state_path("canary-pipeline")
+
+
 class Journal:
     """The journal of one environment on this host, of this user."""
 
     def __init__(self, environment: str) -> None:
         """Name the environment; nothing is read yet."""
-        folder = os.environ.get(VARIABLE)
-        state = Path(folder) if folder else platformdirs.user_state_path("canary-pipeline")
-        self._path = state / "environments" / f"{environment}.json"
+        self._path = state_folder() / "environments" / f"{environment}.json"
 
     def read(self) -> State:
         """What is known; nothing where the journal is missing or cannot be read."""

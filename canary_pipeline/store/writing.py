@@ -18,7 +18,11 @@ def write_whole(path: Path, data: bytes) -> None:
     Raises:
         OSError: When it cannot be written; the file is as it was before.
     """
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # nobody has heard of the temporary one
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

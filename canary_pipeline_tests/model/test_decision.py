@@ -225,7 +225,7 @@ RECORDS = st.builds(
 )
 def test_a_row_that_did_not_pass_always_blocks(before: Record, row: GateRow | CohortRow) -> None:
     name = "gate_rows" if isinstance(row, GateRow) else "cohort_rows"
-    rows = {name: (*getattr(before, name), row)}
+    rows: dict[str, Any] = {name: (*getattr(before, name), row)}
 
     assert not decide(replace(before, **rows)).allowed
 

@@ -130,15 +130,15 @@ def test_a_summary_tells_how_close_each_limit_came() -> None:
 
 def test_limits_are_proposed_from_the_largest_growth_of_passed_soaks() -> None:
     looks = [look(1, 0), look(2, 15, {LAG: 2}), look(3, 30, **LOST), look(4, 45, {LAG: 9})]
-    seen = {FAILED: [0.0, 2.5001, 1.0], POLLS: [7.0], LAG: [1.0, -1.0], SERVED: [], "a b": [1.0]}
+    soaks = [
+        {FAILED: 0.0, POLLS: 7.0, LAG: 1.0, "a b": 1.0},
+        {FAILED: 2.5001, POLLS: 9.0, "a b": 1.0},
+        {FAILED: 1.0, POLLS: 8.0, LAG: 2.0, SERVED: 1e12, "a b": 1.0},
+    ]
 
-    proposals = [str(proposal) for proposal in proposed_limits(seen)]
+    limits = proposed_limits(soaks)
 
     assert growths(looks) == {FAILED: 0, POLLS: 45, SERVED: 90}
-    assert proposals == [
-        "+delivery.total_polls<=7 (the largest growth in 1 passed soak; "
-        "a healthy soak exceeds it with probability at most 1/2)",
-        "+mirror.failed_total<=2.501 (the largest growth in 3 passed soaks; "
-        "a healthy soak exceeds it with probability at most 1/4)",
-    ]
-    assert all(parse_limits(str(one.limit)) == (one.limit,) for one in proposed_limits(seen))
+    assert list(map(str, limits)) == [f"+{POLLS}<=9", f"+{FAILED}<=2.501"]
+    assert parse_limits(",".join(map(str, limits))) == limits
+    assert proposed_limits([{SERVED: 1e12}]) == proposed_limits([]) == ()

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.model.plan import Endpoints
+from canary_pipeline.environments import STAGING
 from canary_pipeline.outside.answers import Answer, Failure, routing_driver_missing
-from canary_pipeline.outside.control_service import ControlPlane, below
+from canary_pipeline.outside.control_service import ControlService, below
+from canary_pipeline.outside.endpoints import Endpoints
 from canary_pipeline.outside.token import FixedToken, Redactor, TokenFile
+from canary_pipeline.planning import resolve
 from canary_pipeline_tests.conftest import TOKEN
 from canary_pipeline_tests.fake_staging import (
     Behaviour,
@@ -29,13 +31,14 @@ from canary_pipeline_tests.fake_staging import (
 )
 
 TIMEOUT = 5.0
+PAYLOAD = {"thread_id": "thread", "cohort_key": "user:thread"}
 SHORT = 0.5
 
 
 def ask(base: str, timeout: float = TIMEOUT) -> Answer | Failure:
     """Probe cohort 5; the answer must come within the timeout, give or take a moment."""
     started = time.monotonic()
-    found = ControlPlane(Endpoints(base), FixedToken(TOKEN), timeout).evaluate(5)
+    found = ControlService(Endpoints(base), FixedToken(TOKEN), timeout).evaluate(PAYLOAD)
     assert time.monotonic() - started < timeout + 1
     return found
 
@@ -75,7 +78,8 @@ def as_sent(head: str, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("percent", [1, 5, 100])
 def test_a_probe_is_exactly_what_the_contract_says(percent: int, staging: FakeStaging) -> None:
-    found = ControlPlane(Endpoints(staging.url), FixedToken(TOKEN), 5).evaluate(percent)
+    payload = resolve(STAGING, {}).plan.probe_payload(percent)
+    found = ControlService(Endpoints(staging.url), FixedToken(TOKEN), 5).evaluate(payload)
 
     assert isinstance(found, Answer)
     assert found.status == 200
@@ -197,7 +201,7 @@ def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
         probe = ask(base)
         with raw_server(sent) as other:
             there = other.replace("http://", f"{scheme}://n4me:p4ssw0rd@") + "/m?key=qu3ry"
-            snapshot = ControlPlane(Endpoints(base, there), FixedToken(TOKEN), TIMEOUT).snapshot(
+            snapshot = ControlService(Endpoints(base, there), FixedToken(TOKEN), TIMEOUT).snapshot(
                 "runtime_metrics"
             )
 
@@ -364,7 +368,7 @@ def test_netrc_never_replaces_the_token(
 
     assert isinstance(found, Answer)
     assert found.status == 200
-    ControlPlane(Endpoints(runtime_metrics_url=f"{staging.url}/metrics"), None, 5).snapshot(
+    ControlService(Endpoints(runtime_metrics_url=f"{staging.url}/metrics"), None, 5).snapshot(
         "runtime_metrics"
     )
     assert "Authorization" not in staging.seen[-1].headers
@@ -373,7 +377,7 @@ def test_netrc_never_replaces_the_token(
 def test_a_token_file_that_vanished_is_a_failure(staging: FakeStaging, tmp_path: Path) -> None:
     token = TokenFile(tmp_path / "gone")
 
-    found = ControlPlane(Endpoints(staging.url), token, 5).evaluate(5)
+    found = ControlService(Endpoints(staging.url), token, 5).evaluate(PAYLOAD)
 
     assert isinstance(found, Failure)
     assert found.kind == "token_unavailable"
@@ -383,11 +387,13 @@ def test_a_token_file_that_vanished_is_a_failure(staging: FakeStaging, tmp_path:
 def test_a_token_file_is_read_before_every_request(staging: FakeStaging, tmp_path: Path) -> None:
     file = tmp_path / "token"
     url = f"{staging.url}/status"
-    control_plane = ControlPlane(Endpoints(staging.url, control_status_url=url), TokenFile(file), 5)
+    control_plane = ControlService(
+        Endpoints(staging.url, control_status_url=url), TokenFile(file), 5
+    )
 
     for token in ("first", "second"):
         file.write_text(f"{token}\n")
-        control_plane.evaluate(5)
+        control_plane.evaluate(PAYLOAD)
         file.write_text(f"{token}-and-a-half\n")
         control_plane.snapshot("control_status")
 
@@ -422,7 +428,7 @@ def test_the_token_is_sent_to_the_origin_of_the_control_base_only(
     }
     endpoints = Endpoints(base and base.format(**urls), snapshot.format(**urls))
 
-    ControlPlane(endpoints, FixedToken(TOKEN), 5).snapshot("runtime_metrics")
+    ControlService(endpoints, FixedToken(TOKEN), 5).snapshot("runtime_metrics")
 
     [request] = staging.seen
     assert request.headers.get("Authorization") == told
@@ -434,7 +440,7 @@ def test_the_token_is_sent_to_the_origin_of_the_control_base_only(
 def test_a_snapshot_is_kept_as_it_was_sent(status: int, body: str, staging: FakeStaging) -> None:
     staging.snapshots["/m"] = answer(status, body)
 
-    found = ControlPlane(Endpoints(None, f"{staging.url}/m"), None, 5).snapshot("runtime_metrics")
+    found = ControlService(Endpoints(None, f"{staging.url}/m"), None, 5).snapshot("runtime_metrics")
 
     assert found == body.encode()
 
@@ -461,7 +467,7 @@ def test_a_snapshot_that_is_not_kept_says_why_and_where(
     staging.snapshots["/m?key=qu3ry"] = behaviour
     endpoints = Endpoints(None, f"{staging.url}/m?key=qu3ry")
 
-    found = ControlPlane(endpoints, None, TIMEOUT).snapshot("runtime_metrics")
+    found = ControlService(endpoints, None, TIMEOUT).snapshot("runtime_metrics")
 
     assert found == f"{staging.url}/m?…: {why}"
     assert len(staging.seen) == 1
@@ -471,13 +477,13 @@ def test_a_snapshot_that_never_comes_is_given_up_in_time(staging: FakeStaging) -
     staging.snapshots["/m"] = never
     endpoints = Endpoints(None, f"{staging.url}/m")
 
-    found = ControlPlane(endpoints, None, SHORT).snapshot("runtime_metrics")
+    found = ControlService(endpoints, None, SHORT).snapshot("runtime_metrics")
 
     assert found == f"{staging.url}/m: no complete answer within 0.5 s"
 
 
 def test_a_snapshot_that_nobody_configured_is_not_taken(staging: FakeStaging) -> None:
-    control_plane = ControlPlane(Endpoints(staging.url), FixedToken(TOKEN), 5)
+    control_plane = ControlService(Endpoints(staging.url), FixedToken(TOKEN), 5)
 
     assert control_plane.snapshot("runtime_metrics") is None
     assert control_plane.snapshot("control_status") is None
@@ -492,7 +498,7 @@ def test_netrc_never_replaces_the_token_of_a_snapshot(
     monkeypatch.setenv("NETRC", str(netrc))
     endpoints = Endpoints(staging.url, control_status_url=f"{staging.url}/status")
 
-    ControlPlane(endpoints, FixedToken(TOKEN), 5).snapshot("control_status")
+    ControlService(endpoints, FixedToken(TOKEN), 5).snapshot("control_status")
 
     assert staging.seen[-1].headers["Authorization"] == f"Bearer {TOKEN}"
 
@@ -500,7 +506,7 @@ def test_netrc_never_replaces_the_token_of_a_snapshot(
 def test_user_info_of_a_snapshot_url_is_its_basic_auth(staging: FakeStaging) -> None:
     url = staging.url.replace("://", "://user:pass@") + "/metrics"
 
-    ControlPlane(Endpoints(runtime_metrics_url=url), None, 5).snapshot("runtime_metrics")
+    ControlService(Endpoints(runtime_metrics_url=url), None, 5).snapshot("runtime_metrics")
 
     assert staging.seen[-1].headers["Authorization"].startswith("Basic ")
 
@@ -523,7 +529,7 @@ def test_any_json_is_a_snapshot(body: str, staging: FakeStaging) -> None:
     staging.snapshots["/metrics"] = answer(200, body)
     endpoints = Endpoints(runtime_metrics_url=f"{staging.url}/metrics")
 
-    assert ControlPlane(endpoints, None, 5).snapshot("runtime_metrics") == body.encode()
+    assert ControlService(endpoints, None, 5).snapshot("runtime_metrics") == body.encode()
 
 
 def test_only_the_control_service_names_a_driver() -> None:

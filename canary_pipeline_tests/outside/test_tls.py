@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 import pytest
 import trustme
 
-from canary_pipeline.model.plan import Endpoints
 from canary_pipeline.outside.answers import Answer, Failure
-from canary_pipeline.outside.control_service import ControlPlane
+from canary_pipeline.outside.control_service import ControlService
+from canary_pipeline.outside.endpoints import Endpoints
 from canary_pipeline.outside.tls import BUNDLE_VARIABLES, Tls
 
 TIMEOUT = 20.0
@@ -100,7 +100,7 @@ def test_a_private_ca_is_trusted_where_a_setting_the_system_or_other_tools_name_
         url = f"https://127.0.0.1:{port}/"
         assert "certificate is not trusted" in message(ask(url))
         assert isinstance(ask(url, Tls(ca_bundle=bundle)), Answer)
-        plane = ControlPlane(Endpoints(None, url), None, TIMEOUT, Tls(ca_bundle=bundle))
+        plane = ControlService(Endpoints(None, url), None, TIMEOUT, Tls(ca_bundle=bundle))
         assert plane.snapshot("runtime_metrics") == b"{}"
         # OpenSSL's own variable moves the system's store.
         for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):

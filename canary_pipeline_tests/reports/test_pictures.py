@@ -9,7 +9,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pytest
-from canary_pipeline.model.times import rollout_seconds
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -17,11 +16,12 @@ from matplotlib.text import Text
 from PIL import Image
 
 from canary_pipeline.model import rows as model
-from canary_pipeline.outside.clock import rfc3339
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.model.plan import Gate
+from canary_pipeline.model.record import Attempt, Header, Record
 from canary_pipeline.reports.history import PastRollout
 from canary_pipeline.reports.timeline import HIGHEST_INCHES, timeline, timeline_figure
 from canary_pipeline.reports.trend import trend, trend_figure
-from canary_pipeline.store.folder import Record
 
 DAY = 86400.0
 Bars = dict[str, list[tuple[str, float, float]]]
@@ -31,9 +31,9 @@ def at(seconds: float) -> datetime:
     return datetime(2026, 2, 25, 8, 0, tzinfo=UTC) + timedelta(seconds=seconds)
 
 
-def attempt(start: float, end: float | None, outcome: Any = "finished") -> model.Attempt:
-    return model.Attempt(
-        attempt=2 if start else 1, run_id="r", launched_by="a test", gates_to_run=[],
+def attempt(start: float, end: float | None, outcome: Any = "finished") -> Attempt:
+    return Attempt(
+        attempt=2 if start else 1, run_id="r", launched_by="a test", gates_to_run=(),
         started_at=rfc3339(at(start)), ended_at=None if end is None else rfc3339(at(end)),
         outcome=outcome, detail="stopped by SIGTERM",
     )  # fmt: skip
@@ -53,13 +53,13 @@ def cohort(percent: int, start: float, soak: float, **more: Any) -> model.Cohort
 
 
 def record(
-    rows: Sequence[model.Row], *attempts: model.Attempt,
+    rows: Sequence[model.Row], *attempts: Attempt,
     gates: Sequence[str] = ("one", "two"), cohorts: Sequence[int] = (5, 100),
 ) -> Record:  # fmt: skip
-    header = model.Header.model_construct(
+    header = Header.model_construct(
         environment="staging", started_at=rfc3339(at(0)), attempts=list(attempts),
         cohorts=list(cohorts), skip_gates=False, missing_for_probe=[],
-        gates=[model.PlannedGate(name=name, command="true") for name in gates],
+        gates=[Gate(name=name, command="true") for name in gates],
     )  # fmt: skip
     of_gates = tuple(row for row in rows if isinstance(row, model.GateRow))
     of_cohorts = tuple(row for row in rows if isinstance(row, model.CohortRow))
@@ -172,7 +172,7 @@ def test_a_clock_that_was_set_back_a_minute_shortens_nothing() -> None:
     figure = timeline_figure(set_back, at(1810))
 
     assert [own[-1] for own in bars(figure.axes[1]).values()] == SOAKS
-    assert rollout_seconds(set_back) == 59 + 2 * 903
+    assert set_back.duration_seconds == 59 + 2 * 903
     assert "31 min 5 s; 1 attempt" in texts(figure)
 
 

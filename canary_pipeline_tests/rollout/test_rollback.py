@@ -303,7 +303,7 @@ def test_what_an_earlier_attempt_held_is_not_what_a_later_one_leaves(
 
 def test_a_rollback_that_is_lost_from_the_folder_is_missed(live: Context) -> None:
     conclude(live, "finished")
-    rewrite_decision(live.evidence, live.clock)
+    rewrite_decision(live)
     (live.evidence.folder / "rollback-results.jsonl").unlink()
 
     problems = live.evidence.verified_record().problems

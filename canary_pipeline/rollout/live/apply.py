@@ -14,7 +14,9 @@ from canary_pipeline.model.rows import LiveRouting, Routing
 from canary_pipeline.rollout.context import Cohort
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
+from canary_pipeline.store.holding import owed_in
 from canary_pipeline.store.journal import Journal, Owed
 
 APPLY_FAILED = "apply_failed"
@@ -83,13 +85,15 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
     What a dead rollout owes is inherited: what was live before that one is what is restored.
     """
     evidence = cohort.context.evidence
+    withdraw_newer(cohort.context)
     journal = Journal(cohort.plan.environment)
     before = evidence.header().live_before
     if before is None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        owed = _owed_by_another(cohort, journal)
+        owed = owed_in(cohort.plan.environment, evidence.holding)
+        owed = owed if owed and owed.folder != evidence.folder else None
         before = owed.before if owed else seen.live
         cohort.say(f"before the first cohort is live: {seen.live}")
         if owed:
@@ -108,15 +112,6 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
 
     evidence.update_header(remember)
     return None
-
-
-def _owed_by_another(cohort: Cohort, journal: Journal) -> Owed | None:
-    """What another rollout has left live; where hosts share an environment, any host's."""
-    evidence = cohort.context.evidence
-    if not evidence.holding.is_shared:
-        return journal.owed_by_another(evidence.folder)
-    owed = evidence.holding.owed and Owed.model_validate(evidence.holding.owed)
-    return owed if owed and owed.folder.name != evidence.folder.name else None
 
 
 def _apply(cohort: Cohort, wanted: Routing) -> ApplyResult:

@@ -6,7 +6,7 @@ from pathlib import Path
 from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import HELD
+from canary_pipeline.model.rows import HELD, NOT_VERIFIED
 from canary_pipeline.outside.claim import current_holder
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
@@ -52,7 +52,8 @@ def left_live(environment: Environment) -> LeftLive | None:
     if owed is not None:
         return _left_by(owed, environment.name)
     root = Path(environment.output_root)
-    for evidence in newest_first(root)[:MOST_LOOKED_AT] if root.is_dir() else []:
+    found = newest_first(root, {environment.name}) if root.is_dir() else []
+    for evidence in found[:MOST_LOOKED_AT]:
         record = _record(evidence.folder)
         if record and record.header.environment == environment.name and _changed_staging(record):
             return _left(evidence.folder, record)
@@ -106,5 +107,6 @@ def _how(record: Record) -> str:
     if last is not None and last.reason == HELD:
         return HELD_ON_PURPOSE
     if last is not None and last.status == "failed":
-        return "its rollback failed"
+        verified = last.reason != NOT_VERIFIED
+        return "its rollback failed" if verified else "its rollback could not be verified"
     return "it ended without rolling back" if _ended(record) else "it was killed"

@@ -7,10 +7,11 @@ from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import HELD, LiveRouting, RollbackRow, Status
+from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.routing import await_live, look
 from canary_pipeline.rollout.logged_command import run_logged
+from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
 from canary_pipeline.store.journal import Journal
 
@@ -78,6 +79,7 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
+    _withdraw_newer(context)
     context.note(STEP, "rollback")
     try:
         restored = _restore(context, wanted) if may_raise else _lower(context, wanted)
@@ -120,6 +122,13 @@ def _lowered_since(live: LiveRouting, wanted: LiveRouting, applied: int | None) 
     }
 
 
+def _withdraw_newer(context: Context) -> None:
+    try:
+        withdraw_newer(context)
+    except OSError as error:  # staging comes first
+        context.warn(STEP, f"what a newer rollout has decided stands: {error}")
+
+
 def _restore(context: Context, wanted: LiveRouting) -> _Restored:
     evidence, plan = context.evidence, context.plan
     log_file = layout.free_rollback_log(evidence.folder, context.attempt)
@@ -133,7 +142,9 @@ def _restore(context: Context, wanted: LiveRouting) -> _Restored:
         return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
     seen = await_live(wanted, plan.verify_timeout_seconds or 0, context)
     status: Status = "passed" if seen.problem is None else "failed"
-    return _Restored(status, seen.problem, seen.detail, ending.exit_code, log_file, seen.live)
+    unseen = seen.problem is not None and seen.live is None
+    reason = NOT_VERIFIED if unseen else seen.problem
+    return _Restored(status, reason, seen.detail, ending.exit_code, log_file, seen.live)
 
 
 def _before(context: Context) -> LiveRouting:

@@ -1,0 +1,74 @@
+"""`canary-rollout prune`: delete the folders of old rollouts that nobody needs any more."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from canary_pipeline.commands.exits import BadInputError
+from canary_pipeline.model.commit import tested
+from canary_pipeline.reports.history import PastRollout, past_rollouts
+from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import HEADER
+
+_UNITS = {"d": "days", "h": "hours"}
+
+
+def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
+    """Delete the folders of old rollouts, and say which.
+
+    Args:
+        root: What holds them.
+        keep: How young a rollout stays, such as `90d`.
+        keep_last: How many of the newest stay.
+        dry_run: Whether only to say what would go.
+
+    Raises:
+        BadInputError: When `keep` is no age, or the root cannot be listed.
+    """
+    age = re.fullmatch(r"([0-9]{1,5})([dh])", keep)
+    if age is None:
+        raise BadInputError(f"--keep is {keep!r}; accepted: days or hours, such as 90d or 12h")
+    since = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        found = past_rollouts(root)
+    except OSError as error:
+        raise BadInputError(f"{root} cannot be listed: {error.strerror}") from None
+    for going in [] if dry_run else root.glob(".*.going"):  # as a killed prune leaves it
+        shutil.rmtree(going)
+    old = set(_not_needed(found, since, keep_last))
+    for rollout in found:
+        if rollout.problem is not None:
+            print(f"kept: {rollout.folder} ({rollout.problem})")
+        elif rollout.folder in old:
+            print(f"{'would go' if dry_run else 'deleted'}: {rollout.folder}")
+            if not dry_run:
+                _delete(rollout.folder)
+
+
+def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> Iterator[Path]:
+    """The folders that may go; `found` is newest first."""
+    seen: set[str] = set()
+    for number, rollout in enumerate(found):
+        if rollout.problem is not None:
+            continue
+        record = Evidence(rollout.folder).record()
+        commit = str(tested(record))
+        newest, old = commit not in seen, rollout.started_at and rollout.started_at < since
+        seen.add(commit)
+        state = Journal(rollout.environment).read()
+        owed = record.header.live_before is not None and rollout.decision != "allow"
+        spoken = rollout.folder in (state.newest, state.owed.folder if state.owed else None)
+        under_way = rollout.ended_at is None
+        if old and number >= keep_last and not (newest or owed or spoken or under_way):
+            yield rollout.folder
+
+
+def _delete(folder: Path) -> None:
+    """Delete a folder; while that lasts it is no rollout's any more."""
+    going = folder.with_name(f".{folder.name}.going")
+    folder.rename(going)
+    (going / HEADER).unlink()
+    shutil.rmtree(going)

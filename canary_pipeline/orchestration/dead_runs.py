@@ -1,0 +1,66 @@
+"""Runs that Dagster takes for started although the process that worked on them is gone."""
+
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import dagster as dg
+
+from canary_pipeline.model.decision import HEADER, Reason, decide
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, tell_decision, worked_on
+from canary_pipeline.reports.notice import NO_DECISION, announce
+
+WORKER_TAG = "canary/worker"
+"""Which process works on a run; a copied tag names another run, and so says nothing."""
+
+UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+
+MESSAGE = "nobody works on this rollout any more: its process was killed, or its host went down"
+
+
+def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Note that this process works on a run."""
+    instance.add_run_tags(run.run_id, {WORKER_TAG: _worker(run, os.getpid())})
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, environment: Environment) -> None:
+    """End the runs that died on this host: otherwise later ones wait for them for ever.
+
+    Dagster's own monitoring does not see them, since its default launcher has no health check. Its
+    storage may be out of reach, which is nobody's concern here.
+    """
+    filters = dg.RunsFilter(tags={ENVIRONMENT_TAG: environment.name}, statuses=[*UNDER_WAY])
+    with suppress(Exception):
+        for run in instance.get_runs(filters):
+            if _has_died(run):
+                now = instance.get_run_by_id(run.run_id)
+                if now is not None and now.status in UNDER_WAY:  # not just before it was gone
+                    _end(instance, environment, now)
+
+
+def _has_died(run: dg.DagsterRun) -> bool:
+    said = run.tags.get(WORKER_TAG, "")
+    pid = said.rpartition(" ")[2].partition(".")[0]
+    on_this_host = said.startswith(f"{run.run_id} {platform.node()} ") and pid.isdecimal()
+    return on_this_host and _worker(run, int(pid)) != said
+
+
+def _worker(run: dg.DagsterRun, pid: int) -> str:
+    """Run, host and process, as which its pid alone does not do: that is used again."""
+    try:
+        began = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        began = "gone"
+    return f"{run.run_id} {platform.node()} {pid}.{began}"
+
+
+def _end(instance: dg.DagsterInstance, environment: Environment, run: dg.DagsterRun) -> None:
+    evidence = worked_on(run)
+    last = evidence.header().last_attempt if evidence else None
+    if evidence and last and last.run_id == run.run_id and last.outcome is None:
+        decision = decide(evidence.verified_record())
+        announce(evidence, NO_DECISION, decision, Reason(MESSAGE, HEADER))
+        tell_decision(instance, environment, evidence, decision)
+    instance.report_run_failed(run, MESSAGE)

@@ -1,0 +1,67 @@
+"""A rollout that is not the newest: worked on only if asked twice, since another one speaks."""
+
+import shlex
+
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.reports.decided import write_decision, written_decision
+from canary_pipeline.reports.notice import announce
+from canary_pipeline.rollout.context import Context
+from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.journal import Journal
+
+
+class SupersededError(Exception):
+    """A newer rollout speaks for the environment; the message names it, and how to insist."""
+
+
+def refuse_superseded(evidence: Evidence, environment: str, command: str = "resume") -> None:
+    """Make sure that no newer rollout speaks for an environment.
+
+    Args:
+        evidence: The rollout's folder.
+        environment: What it rolls out to.
+        command: The command that goes on all the same.
+
+    Raises:
+        SupersededError: When one does.
+    """
+    newer = evidence.holding.newer_than(evidence.folder)
+    newer = newer or Journal(environment).newer_than(evidence.folder)
+    if newer is not None:
+        insisting = f"canary-rollout {command} --superseded {shlex.quote(str(evidence.folder))}"
+        message = (
+            f"{newer} is newer, and speaks for {environment}; `{insisting}` goes on with this one "
+            "all the same, and withdraws what that one has decided"
+        )
+        raise SupersededError(message)
+
+
+def withdraw_newer(context: Context) -> None:
+    """Withdraw what a newer rollout has decided, since this one is about to change staging.
+
+    Raises:
+        OSError: When that cannot be written.
+    """
+    folder = context.evidence.folder
+    newer = Journal(context.plan.environment).newer_than(folder)
+    if newer is None:
+        return
+    other = Evidence(newer, context.evidence.redactor)
+    try:
+        if other.header().withdrawn:
+            return
+    except NotARolloutError:
+        return
+    context.warn("superseded", f"{newer} is newer; what it has decided is withdrawn")
+    withdrawn = {
+        "withdrawn": f"{folder.name}, which is older, has changed {context.plan.environment} since",
+        "decided_at": rfc3339(context.clock.now()),
+        "live_before": None,
+        "applied_percent": None,
+        "restoring": False,
+    }
+    said = written_decision(other)
+    other.update_header(lambda header: header.model_copy(update=withdrawn))
+    decision = write_decision(other, other.verified_record())
+    if said == "allow":
+        announce(other, "withdrawn", decision)
