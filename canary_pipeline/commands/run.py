@@ -9,6 +9,7 @@ from typing import Protocol
 
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError, Exit, exit_of
+from canary_pipeline.commands.shared import brought
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.clock import SystemClock
@@ -222,12 +223,12 @@ def tell_people(settings: Settings, environment: Environment) -> None:
 
 
 def find_rollout(name: str) -> Evidence:
-    """The rollout of a folder or a Dagster run id.
+    """The rollout of a folder, of a name that any host has published, or of a Dagster run id.
 
     Raises:
         BadInputError: When there is none.
     """
-    folder = Path(name).absolute()
+    folder = brought(name) or Path(name).absolute()
     if folder.is_dir():
         return Evidence(folder)
     use_home()

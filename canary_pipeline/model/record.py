@@ -47,7 +47,7 @@ class Attempt(Recorded):
     outcome: AttemptOutcome | None = None
     detail: str | None = None
     duration_seconds: float | None = None
-    claim_token: int | None = Field(None, exclude_if=lambda token: token is None)
+    claim_token: int | None = Field(default=None, exclude_if=lambda token: token is None)
 
 
 class Header(Plan):

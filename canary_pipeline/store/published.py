@@ -144,6 +144,21 @@ class Published:
             self._note(name, published)
         return True
 
+    def is_current(self) -> bool:
+        """Whether what is here says of the last attempt, and of the decision, what is published.
+
+        Raises:
+            StoreUnreachableError: When the store does not answer.
+        """
+        for name in (HEADER, SUMMARY):
+            stored, known = self._store.get(self._key(name)), self._known.get(name, _Entry())
+            if stored is None or (stored.etag, _seen(self._folder / name)) != (
+                known.etag,
+                known.seen,
+            ):
+                return False
+        return True
+
     def fetch(self) -> list[str]:
         """Bring the folder up to what is published, and return the names of these files.
 
