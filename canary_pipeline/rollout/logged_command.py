@@ -96,6 +96,7 @@ def run_logged(
             )
         if finished.end == "cannot_start":
             log.write(f"{finished.detail}\n".encode())
+    context.evidence.holding.publish()
     return _ending(finished, log.error)
 
 

@@ -34,6 +34,9 @@ from canary_pipeline.store.published import (
 PUBLISH_SECONDS = 5.0
 """How often it is looked whether something is not published yet; what is written is at once."""
 
+LOG_RESTS_SECONDS = 10.0
+"""A log that was not written to for so long is published although its command goes on."""
+
 
 class LostError(StoppedError):
     """The environment may be another's by now: nothing is done to it, and nothing published."""
@@ -268,19 +271,25 @@ class Holding:
             self._changed.wait(PUBLISH_SECONDS)
             self._changed.clear()
             try:
-                published = self._publish_all_but_logs()
+                published = self._publish_what_rests()
             except (LostError, OSError):  # whoever waits will see it
                 published = False
             if not published:
                 self._over.wait(RETRY_SECONDS)
 
-    def _publish_all_but_logs(self) -> bool:
-        """What is small: a log may grow by the second, and is published with its row."""
-        if self._published is None or self._over.is_set():
+    def _publish_what_rests(self) -> bool:
+        """Everything but logs that grow: each is published as its command ends."""
+        if self._published is None or self.folder is None or self._over.is_set():
             return True
+        since = time.time() - LOG_RESTS_SECONDS
+        growing = {
+            f"{LOGS}/{log.name}"
+            for log in (self.folder / LOGS).glob("*")
+            if log.stat().st_mtime > since
+        }
         with self._losing():
             names = self._published.pending()
-            return self._published.publish(n for n in names if not n.startswith(f"{LOGS}/"))
+            return self._published.publish(name for name in names if name not in growing)
 
     def _losing(self) -> "_Losing":
         self._require()
