@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import dagster as dg
 
@@ -16,7 +15,6 @@ from canary_pipeline.orchestration.pages import report_promotion
 from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import (
-    ROLLOUT_TAG,
     launched_by,
     rollout_of,
     tag_rollout,
@@ -172,7 +170,6 @@ def _entered(
         # A part may have fewer cohorts than the graph, which all of them share.
         declared=None if rollout.environment.partition else rollout.cohorts,
     )
-    _fetch(holding, context.run, rollout)
     evidence = rollout_of(context.instance, context.run)
     if evidence is None and not opens:
         raise ValueError(_whole(rollout))
@@ -189,13 +186,6 @@ def _entered(
     )
     tag_rollout(context.instance, context.run_id, entered.evidence)
     return entered
-
-
-def _fetch(holding: Holding, run: dg.DagsterRun, rollout: Rollout) -> None:
-    """Bring here what an earlier run has worked on elsewhere, if it is in the usual place."""
-    folder, root = Path(run.tags.get(ROLLOUT_TAG, "")), Path(rollout.environment.output_root)
-    if holding.is_shared and folder.parent == root.absolute():
-        holding.fetch(folder)
 
 
 def _begun_here(

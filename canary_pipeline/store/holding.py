@@ -130,16 +130,6 @@ class Holding:
             self.publish()
             threading.Thread(target=self._keep_published, name="publish", daemon=True).start()
 
-    def fetch(self, folder: Path) -> bool:
-        """Bring a rollout's folder up to what is published of it; returns whether anything is.
-
-        Raises:
-            OSError: When the folder cannot be written.
-            StoreUnreachableError: When the store does not answer.
-        """
-        store, prefix = self._store, rollout_prefix(self.environment, folder.name)
-        return store is not None and bool(Published(folder, store, prefix).fetch())
-
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
         self._holder = dict(holder)

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -74,14 +73,12 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 @pytest.fixture
-def world(
-    commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path: Path
-) -> Iterator[World]:
+def world(commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path: Path) -> World:
     shared = tmp_path / "shared"
     shared.mkdir()
     let_apply(staging, checkout.folder)
     commands.environment |= {URL: f"file://{shared}", APPLY_VARIABLE: FAKE_APPLY}
-    yield World(*(_host(commands, tmp_path / name) for name in "ab"), shared, checkout)
+    return World(*(_host(commands, tmp_path / name) for name in "ab"), shared, checkout)
 
 
 def _host(commands: Commands, folder: Path) -> Host:

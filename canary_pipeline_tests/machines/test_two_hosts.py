@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from canary_pipeline.model.decision import decide
+from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import await_true, cohort_rows, decision, statuses
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.machines.conftest import SOAK, URL, World, kill
@@ -120,7 +122,7 @@ def test_nothing_is_allowed_that_nobody_else_can_see(world: World) -> None:
     assert "was not renewed for 90 s" in (world.one.folder / "SUMMARY.md").read_text()
     assert world.percent == 5  # who may have lost staging does not touch it
     away.rename(world.shared)
-    assert decision(world.published) != "Decision: allow"
+    assert not (world.published / "SUMMARY.md").exists()
     assert world.one.run("resume", str(world.one.folder)).code == 3  # not released: it may live
     assert world.one.run("release", "staging", "--token", "1").code == 0
     assert world.one.run("resume", str(world.one.folder)).code == 0
@@ -177,3 +179,34 @@ def test_on_one_machine_a_lock_file_that_is_taken_away_stops_the_rollout(world: 
     assert result.code == 3
     assert "lock file" in (world.one.folder / "SUMMARY.md").read_text()
     assert world.percent == 0  # nobody else has begun, so it is rolled back
+
+
+@pytest.mark.slow
+def test_dagster_holds_and_publishes_too(world: World) -> None:
+    result = world.one.commands.rollout(*COHORTS)
+    assert result.code == 0, result.out + result.err
+    assert statuses(world.published) == PASSED
+    job = world.one.commands.job(more={"OA_STAGING_CANARY_COHORTS": "5"})
+    assert job.code == 0, job.out + job.err
+    lease = json.loads((world.shared / "leases/staging.json").read_text())
+    assert (lease["token"], lease["released"], lease["owed"]) == (2, True, None)
+    assert lease["holder"]["rollout"] == world.one.commands.folders[-1].name
+    assert "run" in lease["holder"]
+    assert world.other.run("history", "--json").out.count('"decision": "allow"') == 2
+
+
+def test_rows_of_who_had_lost_the_claim_are_ignored_and_block(world: World) -> None:
+    assert world.one.run("run", "--cohorts", "5").code == 0
+    evidence = Evidence(world.one.folder)
+    [row] = evidence.record().cohort_rows
+    for token, status in ((3, "failed"), (2, "passed")):
+        stale = row.model_copy(update={"claim_token": token, "status": status})
+        evidence.append("cohort-results.jsonl", stale.to_json_object())
+
+    record = evidence.record()
+    assert [(each.claim_token, each.status) for each in record.cohort_rows] == [
+        (1, "passed"),
+        (3, "failed"),
+    ]
+    assert "claim 2 after one of claim 3" in record.problems[0].message
+    assert not decide(record).allowed
