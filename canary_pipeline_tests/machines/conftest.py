@@ -78,7 +78,8 @@ def world(commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path
     shared.mkdir()
     let_apply(staging, checkout.folder)
     commands.environment |= {URL: f"file://{shared}", APPLY_VARIABLE: FAKE_APPLY}
-    return World(*(_host(commands, tmp_path / name) for name in "ab"), shared, checkout)
+    one, other = (_host(commands, tmp_path / name) for name in "ab")
+    return World(one, other, shared, checkout)
 
 
 def _host(commands: Commands, folder: Path) -> Host:
