@@ -7,7 +7,8 @@ from pathlib import Path
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside import lease
 from canary_pipeline.outside.claim import EnvironmentTakenError, lock_folder
-from canary_pipeline.outside.object_store import ObjectStore, open_store
+from canary_pipeline.outside.object_store import ObjectStore
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.journal import Owed
 from canary_pipeline.store.layout import HEADER, IN_FLIGHT

@@ -20,7 +20,8 @@ from canary_pipeline.outside.claim import Claim, lock_folder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.held_lease import RETRY_SECONDS, HeldLease, LeaseLostError, acquire
 from canary_pipeline.outside.lease import LeaseUnreadableError
-from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError, open_store
+from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
+from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.store.journal import Journal, Owed
 from canary_pipeline.store.layout import LOGS
