@@ -33,7 +33,7 @@ from canary_pipeline_tests.live_staging import (
     rollback_rows,
 )
 
-KINDS = {"asks": 70, "allow": 70, "block": 76}
+KINDS = {"asks": 60, "allow": 58, "block": 66}
 """The moments of a rollout with one cohort, with every snapshot or made live, by how it ends."""
 
 IN_ALL = os.environ.get("KILL_MATRIX") == "all"
