@@ -136,7 +136,10 @@ def serving(commands: Commands) -> Iterator[Dev]:
     with (commands.folder / "dagster-dev.log").open("w") as log:
         process = commands.start(
             "dagster", "dev", "-m", "canary_pipeline", "-h", "127.0.0.1", "-p", str(port),
-            more={"OA_STAGING_CANARY_COHORTS": "5,25,100"},
+            more={
+                "OA_STAGING_CANARY_COHORTS": "5,25,100",
+                "OA_STAGING_CANARY_WATCH_SECONDS": "30",  # one probe a cohort
+            },
             output=log,
         )  # fmt: skip
     dev = Dev(f"http://127.0.0.1:{port}", commands)

@@ -41,10 +41,10 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
                 continue
             variable = f"  [{setting.variable}]" if setting.variable else ""
             help_text = f"{setting.help}{variable}"
-            switch = "true" if setting.kind is SWITCH else None
-            command = click.option(
-                setting.flag, setting.name, help=help_text, is_flag=bool(switch), flag_value=switch
-            )(command)
+            switch: dict[str, Any] = (
+                {"is_flag": True, "flag_value": "true"} if setting.kind is SWITCH else {}
+            )
+            command = click.option(setting.flag, setting.name, help=help_text, **switch)(command)
         return command
 
     return decorate
