@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from canary_pipeline.accepted import SWITCH
+from canary_pipeline.commands import shared
 from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import DEMO, STAGING, chosen, served
 from canary_pipeline.model.environment import Environment
@@ -197,8 +198,6 @@ def stop(environment: str | None) -> None:
     is all it takes, and the command says to which process.
     """
     with answers():
-        from canary_pipeline.commands import shared  # noqa: PLC0415 - keeps --help fast
-
         sys.exit(shared.stop(chosen(environment, os.environ, "ENVIRONMENT")))
 
 
@@ -211,8 +210,6 @@ def release(environment: str, token: int) -> None:
     A holder that lives loses the environment, stops, and rolls nothing back.
     """
     with answers():
-        from canary_pipeline.commands import shared  # noqa: PLC0415 - keeps --help fast
-
         sys.exit(shared.release(chosen(environment, os.environ, "ENVIRONMENT"), token))
 
 
@@ -318,10 +315,9 @@ def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 -
     """
     with answers():
         from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
-        from canary_pipeline.commands.shared import brought  # noqa: PLC0415
 
         demands = verifying.demands_of(**flags)
-        sys.exit(verifying.tell(brought(str(folder)) or folder, demands, as_json=as_json))
+        sys.exit(verifying.tell(shared.brought(str(folder)) or folder, demands, as_json=as_json))
 
 
 @main.command()

@@ -183,7 +183,7 @@ def test_on_one_machine_a_lock_file_that_is_taken_away_stops_the_rollout(world: 
 
 @pytest.mark.slow
 def test_dagster_holds_and_publishes_too(world: World) -> None:
-    result = world.one.commands.rollout(*COHORTS)
+    result = world.one.commands.run("canary-rollout", "run", *COHORTS)
     assert result.code == 0, result.out + result.err
     assert statuses(world.published) == PASSED
     job = world.one.commands.job(more={"OA_STAGING_CANARY_COHORTS": "5"})
