@@ -14,6 +14,7 @@ from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 from canary_pipeline.outside.stop import Stop
+from canary_pipeline.store.holding import NOTHING
 
 
 def _work_of_a_step(
@@ -21,7 +22,7 @@ def _work_of_a_step(
     rollout: Rollout,
     resource: RolloutResource,  # noqa: ARG001
 ) -> work.Work:
-    return work.Work(context.run_id, rollout, Stop(), context.log.info)
+    return work.Work(context.run_id, rollout, Stop(), context.log.info, NOTHING)
 
 
 def _with_default_executor() -> dg.Definitions:

@@ -22,9 +22,9 @@ DECLARED = (
 
 PROBING = (
     "control_base_url", "auth_token", "auth_token_file", "http_timeout_seconds",
-    "ca_bundle", "client_cert",
+    "ca_bundle", "client_cert", "evidence_url",
 )  # fmt: skip
-"""What it takes to ask what is live."""
+"""What it takes to ask what is live, and who rolls out."""
 
 RESTORING = (
     *PROBING, "cohorts", "soak_seconds", "runtime_metrics_url", "control_status_url", "repo_root",
@@ -87,6 +87,15 @@ def declared(environment: Environment, variables: Mapping[str, str]) -> SettingV
         SettingError: When one of these is not accepted.
     """
     return read_values(environment, variables, names=DECLARED).values
+
+
+def evidence_url(environment: Environment, variables: Mapping[str, str]) -> str | None:
+    """Where every host finds the evidence, or None where only this one does.
+
+    Raises:
+        SettingError: When it is not accepted.
+    """
+    return read_values(environment, variables, names=("evidence_url",)).values.evidence_url
 
 
 def _said(

@@ -9,6 +9,9 @@ from typing import NoReturn
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import ClaimUnusableError, EnvironmentTakenError
+from canary_pipeline.outside.lease import LeaseChangedError, LeaseUnreadableError
+from canary_pipeline.outside.object_store import StoreUnreachableError, StoreUnusableError
+from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.rollout.attempts import FolderTakenError, RolloutMismatchError
 from canary_pipeline.rollout.superseded import SupersededError
 from canary_pipeline.settings import SettingError
@@ -34,9 +37,15 @@ class NoDecisionError(Exception):
 
 BAD_INPUT = (
     BadInputError, SettingError, NotARolloutError, RolloutMismatchError, FolderTakenError,
-    SupersededError,
+    StoreUnusableError, SupersededError,
 )  # fmt: skip
 """What nothing was written for."""
+
+NO_DECISION = (
+    NoDecisionError, EnvironmentTakenError, ClaimUnusableError, StoreUnreachableError,
+    LeaseUnreadableError, LeaseChangedError, StoppedError,
+)  # fmt: skip
+"""What keeps a decision from being reached."""
 
 
 def exit_of(decision: Decision | None, *, stopped: bool = False, green: bool = True) -> Exit:
@@ -59,7 +68,7 @@ def answers() -> Iterator[None]:
         yield
     except BAD_INPUT as error:
         _fail(Exit.BAD_INPUT, str(error))
-    except (NoDecisionError, EnvironmentTakenError, ClaimUnusableError) as error:
+    except NO_DECISION as error:
         _fail(Exit.NO_DECISION, str(error))
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""

@@ -1,8 +1,9 @@
 """Past rollouts as people and tools read them: a table, plain lines, or JSON."""
 
 import json
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO, TypeVar
@@ -13,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from canary_pipeline.commands.exits import BadInputError
-from canary_pipeline.environments import STAGING
+from canary_pipeline.environments import STAGING, served
 from canary_pipeline.model.text import duration, one_line
 from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
 from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
+from canary_pipeline.store.elsewhere import elsewhere
 
 OUTPUT_ROOT = Path(STAGING.output_root)
 
@@ -55,6 +57,8 @@ def tell(
     """
     _check_picture(picture)
     names = None if environment is None else {environment}
+    if root is None:
+        _bring(limit + 1, names)
     found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names))
     shown = found[:limit]
     if not found:
@@ -70,6 +74,15 @@ def tell(
         print(f"older ones are left out; --limit shows more than {limit}", file=sys.stderr)
     if picture is not None:
         _draw(shown, Path(picture))
+
+
+def _bring(most: int, names: Collection[str] | None) -> None:
+    """Bring here what other hosts have published."""
+    for environment in served(os.environ).rolled_out_to:
+        if names is None or environment.name in names:
+            shared = elsewhere(environment, os.environ)
+            if shared is not None:
+                shared.bring_newest(most)
 
 
 def propose(root: str | None, limit: int, environment: str | None = None) -> None:

@@ -104,7 +104,7 @@ def run(as_json: bool, environment: str | None, **flags: str | None) -> None:  #
 
 
 @main.command()
-@click.argument("rollout", metavar="FOLDER|RUN_ID")
+@click.argument("rollout", metavar="FOLDER|NAME|RUN_ID")
 @click.option("--superseded", is_flag=True, help="Go on although a newer rollout has begun.")
 @_environment_flag
 @settings_flags(*SECRETS, *MENDABLE)
@@ -128,7 +128,7 @@ def resume(
 
 
 @main.command()
-@click.argument("rollout", metavar="FOLDER|RUN_ID")
+@click.argument("rollout", metavar="FOLDER|NAME|RUN_ID")
 @click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
 @click.option("--superseded", is_flag=True, help="Although a newer rollout has begun.")
 @_environment_flag
@@ -156,7 +156,7 @@ def rollback(
 
 
 @main.command()
-@click.argument("rollout", metavar="[FOLDER|RUN_ID]", required=False)
+@click.argument("rollout", metavar="[FOLDER|NAME|RUN_ID]", required=False)
 @_as_json
 @_environment_flag
 @settings_flags(*SECRETS)
@@ -186,6 +186,34 @@ def status(
         _adopt(flags, there)
         settings = resolve(there, os.environ, names=PROBING)
         sys.exit(tell(evidence, settings, there, as_json=as_json))
+
+
+@main.command()
+@click.argument("environment", required=False)
+def stop(environment: str | None) -> None:
+    """Ask the rollout of ENVIRONMENT, on whatever host, to stop: it ends with its summary.
+
+    The request is seen within 20 seconds. It needs OA_CANARY_EVIDENCE_URL; on one machine a signal
+    is all it takes, and the command says to which process.
+    """
+    with answers():
+        from canary_pipeline.commands import shared  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(shared.stop(chosen(environment, os.environ, "ENVIRONMENT")))
+
+
+@main.command()
+@click.argument("environment")
+@click.option("--token", type=click.IntRange(min=1), required=True, help="As `status` shows it.")
+def release(environment: str, token: int) -> None:
+    """Free ENVIRONMENT from a holder that is dead, rather than wait for two minutes.
+
+    A holder that lives loses the environment, stops, and rolls nothing back.
+    """
+    with answers():
+        from canary_pipeline.commands import shared  # noqa: PLC0415 - keeps --help fast
+
+        sys.exit(shared.release(chosen(environment, os.environ, "ENVIRONMENT"), token))
 
 
 @main.command()
@@ -266,7 +294,7 @@ def history(
 
 
 @main.command()
-@click.argument("folder", metavar="FOLDER|ROOT", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="FOLDER|NAME|ROOT", type=click.Path(path_type=Path))
 @click.option("--commit", metavar="SHA", help="What is to be promoted.")
 @click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
 @click.option("--signers", metavar="FILE", type=_FILE, help="Allowed signers, as git has them.")
@@ -290,8 +318,10 @@ def verify(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 -
     """
     with answers():
         from canary_pipeline.commands import verify as verifying  # noqa: PLC0415 - keeps --help fast
+        from canary_pipeline.commands.shared import brought  # noqa: PLC0415
 
-        sys.exit(verifying.tell(folder, verifying.demands_of(**flags), as_json=as_json))
+        demands = verifying.demands_of(**flags)
+        sys.exit(verifying.tell(brought(str(folder)) or folder, demands, as_json=as_json))
 
 
 @main.command()

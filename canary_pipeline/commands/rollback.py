@@ -2,12 +2,10 @@
 
 from canary_pipeline.commands.dagster_home import tell_dagster
 from canary_pipeline.commands.exits import Exit
-from canary_pipeline.commands.run import tell_people
+from canary_pipeline.commands.run import holding, tell_people, worked_in
 from canary_pipeline.model.decision import ROLLBACKS, Reason
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.reports.rollback_words import rollback_words
@@ -16,7 +14,7 @@ from canary_pipeline.rollout.enter import working_on
 from canary_pipeline.rollout.live.rollback import roll_back
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.holding import owed_in
 from canary_pipeline.store.layout import SUMMARY
 
 
@@ -37,11 +35,12 @@ def take_back(
         may_raise: Whether a percent that somebody has lowered since may be raised again.
         superseded: Whether to do so although a newer rollout speaks for the environment.
     """
-    if evidence.header().live_before is None:
-        print("nothing of this rollout is live: there is nothing to roll back")
-        return Exit.ALLOW
-    owed = Journal(environment.name).read().owed
-    with Claim(environment.name, {"started by": "canary-rollout rollback"}), Signals() as signals:
+    with holding(settings, environment, "canary-rollout rollback") as (held, signals):
+        evidence = worked_in(evidence, held)
+        if evidence.header().live_before is None:
+            print("nothing of this rollout is live: there is nothing to roll back")
+            return Exit.ALLOW
+        owed = owed_in(environment.name, held)
         if not superseded and (owed is None or owed.folder != evidence.folder):
             refuse_superseded(evidence, environment.name, "rollback")
         context = working_on(

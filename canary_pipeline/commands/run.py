@@ -2,15 +2,16 @@
 
 import shlex
 import sys
-from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Protocol
 
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError, Exit, exit_of
+from canary_pipeline.commands.shared import brought
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
@@ -23,6 +24,7 @@ from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
 
@@ -58,7 +60,7 @@ class Dagster:
         from canary_pipeline.orchestration.command import Command  # noqa: PLC0415 - imports dagster
         from canary_pipeline.orchestration.launch import execute  # noqa: PLC0415 - imports dagster
 
-        command = Command(evidence.folder, settings, signals)
+        command = Command(evidence.folder, settings, signals, evidence.holding)
         return execute(evidence, environment, command, settings.parallel_gates)
 
 
@@ -83,9 +85,9 @@ def roll_out(
         as_json: Whether to print `decision.json`, and all else to standard error.
     """
     engine.prepare()
-    claim = Claim(environment.name, {"started by": "canary-rollout"})
-    with apart_from_json(as_json), claim, Signals() as signals:
-        evidence = opened(settings, environment, SystemClock())
+    held_here = holding(settings, environment, "canary-rollout")
+    with apart_from_json(as_json), held_here as (held, signals):
+        evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
     tell_people(settings, environment)
@@ -122,13 +124,31 @@ def go_on(
     """
     recorded_plan(evidence.header(), settings)
     engine.prepare()
-    with Claim(environment.name, {"started by": "canary-rollout"}), Signals() as signals:
+    with holding(settings, environment, "canary-rollout") as (held, signals):
+        evidence = worked_in(evidence, held)
         if not superseded:
             refuse_superseded(evidence, environment.name)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = _followed(evidence, settings, environment, engine, signals)
     tell_people(settings, environment)
     return code
+
+
+@contextmanager
+def holding(
+    settings: Settings, environment: Environment, who: str
+) -> Iterator[tuple[Holding, Signals]]:
+    """Hold an environment while the body runs; whatever waits there stops if it is lost."""
+    url = settings.values.evidence_url
+    with Holding(environment.name, url, {"started by": who}) as held, Signals() as signals:
+        signals.stop.held = held
+        yield held, signals
+
+
+def worked_in(evidence: Evidence, held: Holding, *, new: bool = False) -> Evidence:
+    """A rollout's folder, held and brought up to what is published of it."""
+    held.work_in(evidence.folder, new=new)
+    return Evidence(evidence.folder, evidence.redactor, held)
 
 
 def _followed(
@@ -203,12 +223,12 @@ def tell_people(settings: Settings, environment: Environment) -> None:
 
 
 def find_rollout(name: str) -> Evidence:
-    """The rollout of a folder or a Dagster run id.
+    """The rollout of a folder, of a name that any host has published, or of a Dagster run id.
 
     Raises:
         BadInputError: When there is none.
     """
-    folder = Path(name).absolute()
+    folder = brought(name) or Path(name).absolute()
     if folder.is_dir():
         return Evidence(folder)
     use_home()

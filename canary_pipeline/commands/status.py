@@ -1,5 +1,6 @@
 """`canary-rollout status`: who rolls out, what is live, and what a dead rollout has left."""
 
+import os
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import PROBING
+from canary_pipeline.store.elsewhere import Elsewhere, elsewhere
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 
@@ -67,9 +69,10 @@ def tell(
         `Exit.NO_DECISION` where there is none to print, `Exit.BLOCK` where a rollout that is not
         at work has left a cohort live, else `Exit.ALLOW`.
     """
-    evidence = evidence or _newest(environment)
+    shared = elsewhere(environment, os.environ)
+    evidence = evidence or _newest(environment, shared)
     with apart_from_json(as_json):
-        code = _tell(evidence, settings, environment)
+        code = _tell(evidence, settings, environment, shared)
     if not as_json:
         return code
     found = check(evidence) if evidence else None
@@ -80,10 +83,13 @@ def tell(
 
 
 def _tell(
-    evidence: Evidence | None, settings: Settings | SettingError, environment: Environment
+    evidence: Evidence | None,
+    settings: Settings | SettingError,
+    environment: Environment,
+    shared: Elsewhere | None,
 ) -> Exit:
     end_dead_runs(environment)
-    holder = current_holder(environment.name)
+    holder = shared.holder() if shared else current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
     live = _live(settings)
@@ -109,8 +115,10 @@ def _live(settings: Settings | SettingError) -> LiveRouting | str:
     return f"unknown ({redactor.text(found)})" if isinstance(found, str) else found
 
 
-def _newest(environment: Environment) -> Evidence | None:
-    newest = Journal(environment.name).read().newest
+def _newest(environment: Environment, shared: Elsewhere | None) -> Evidence | None:
+    newest = Journal(environment.name).read().newest if shared is None else None
+    if shared is not None:
+        shared.bring_newest(1)
     if newest is not None and newest.is_dir():
         return Evidence(newest)
     root = Path(environment.output_root)

@@ -31,6 +31,7 @@ class Attempt(Recorded):
         outcome: None while the attempt is under way, and for ever if it was killed.
         detail: What ended it, where it did not finish.
         duration_seconds: How long it took, by a monotonic clock; None as older versions wrote it.
+        claim_token: The token of the environment's lease; absent on one machine.
     """
 
     attempt: int
@@ -46,6 +47,7 @@ class Attempt(Recorded):
     outcome: AttemptOutcome | None = None
     detail: str | None = None
     duration_seconds: float | None = None
+    claim_token: int | None = Field(default=None, exclude_if=lambda token: token is None)
 
 
 class Header(Plan):

@@ -45,9 +45,14 @@ class Row(BaseModel):
 
     A field that ends in `_file` names a file, and one of the same name that ends in `_sha256` holds
     its digest: whatever rows name is checked without a list of it.
+
+    Attributes:
+        claim_token: The token of the environment's lease; absent on one machine.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+    claim_token: int | None = None
 
     def files(self) -> list[FileRef]:
         """Every file that the row names and holds the digest of."""
@@ -59,8 +64,8 @@ class Row(BaseModel):
     def to_json_object(self) -> dict[str, Any]:
         """The row as it is written: `reason` is absent where nothing needs one."""
         values = self.model_dump()
-        optional = {name for name, value in values.items() if value is None} & self.optional_keys()
-        return {name: value for name, value in values.items() if name not in optional}
+        optional = {*self.optional_keys(), "claim_token"}
+        return {k: value for k, value in values.items() if value is not None or k not in optional}
 
     @classmethod
     def optional_keys(cls) -> frozenset[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings
+from canary_pipeline.store.holding import Holding
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,13 @@ class Command:
         folder: The rollout's folder, which the command has opened or goes on with.
         settings: What the command was told.
         signals: Takes note of signals from the command's first moment to its last.
+        holding: What the command holds.
     """
 
     folder: Path | None = None
     settings: Settings | None = None
     signals: Signals = field(default_factory=Signals)
+    holding: Holding | None = None
 
 
 _commands: list[Command] = []

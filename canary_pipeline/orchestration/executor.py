@@ -4,6 +4,7 @@ Around the steps the environment is claimed, and the rollout is concluded if its
 crashes, so that there is a written decision whatever happens to a step, or to Dagster's storage.
 """
 
+import os
 import time
 from collections.abc import Callable, Iterator
 
@@ -23,9 +24,10 @@ from canary_pipeline.orchestration.history_asset import history_name
 from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.runs import by_whom, is_over, refuse_retry, unsay_inherited
 from canary_pipeline.orchestration.work import Work, working
-from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals, Stop
+from canary_pipeline.sources import evidence_url
+from canary_pipeline.store.holding import Holding
 
 RUN_LOOK_UP_SECONDS = 3.0
 """How often it is asked whether the run is over for Dagster."""
@@ -72,9 +74,14 @@ class RolloutExecutor(dg.Executor):
         command = commanded() or Command()
         holder = {"run": run.run_id, "since": rfc3339(SystemClock().now())}
         rollout = self._rollout.of(run)
-        with Claim(rollout.environment.name, holder), command.signals as signals:
-            fail_dead_runs(instance, rollout.environment)
-            with working(rollout, run, signals.stop, plan_context.log.info) as work:
+        environment, say = rollout.environment, plan_context.log.info
+        url = evidence_url(environment, os.environ)
+        holding = command.holding or Holding(environment.name, url, holder)
+        with holding, command.signals as signals:
+            signals.stop.held = holding
+            holding.describe(holder)
+            fail_dead_runs(instance, environment)
+            with working(rollout, run, signals.stop, say, holding) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(

@@ -8,13 +8,15 @@ from typing import Any
 
 import dagster as dg
 
+from canary_pipeline.environments import served
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.pages import report_decision
+from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
-from canary_pipeline.store.layout import DECISION
+from canary_pipeline.store.layout import DECISION, HEADER
 
 ROLLOUT_TAG = "canary/rollout"
 ENVIRONMENT_TAG = "canary/environment"
@@ -64,10 +66,22 @@ def worked_on(run: dg.DagsterRun) -> Evidence | None:
     if not tag:
         return None
     evidence = Evidence(Path(tag))
+    if not evidence.exists(HEADER):
+        _bring(evidence.folder, run)
     try:
         return evidence if run.run_id in evidence.header().run_ids else None
     except NotARolloutError:
         return None
+
+
+def _bring(folder: Path, run: dg.DagsterRun) -> None:
+    """Bring here what a run has worked on elsewhere, if it belongs into the usual place."""
+    for environment in served(os.environ).rolled_out_to:
+        usual = folder.parent == Path(environment.output_root).absolute()
+        if usual and environment.name == run.tags.get(ENVIRONMENT_TAG):
+            shared = elsewhere(environment, os.environ)
+            if shared is not None:
+                shared.bring(folder.name)
 
 
 def unsay_inherited(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:

@@ -21,7 +21,7 @@ from canary_pipeline.orchestration.runs import (
     tell_decision,
     unsay_inherited,
 )
-from canary_pipeline.outside.claim import Claim, last_holder
+from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
 from canary_pipeline.planning import resolve
@@ -29,7 +29,9 @@ from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.rollout.superseded import refuse_superseded
+from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.folder import NotARolloutError
+from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
 
@@ -43,6 +45,7 @@ class Work:
         rollout: What the definitions were built from.
         stop: Ends everything that waits.
         say: Takes a line for Dagster's log.
+        holding: What is held meanwhile.
         context: The attempt, once the first step has opened it.
     """
 
@@ -50,6 +53,7 @@ class Work:
     rollout: Rollout
     stop: Stop
     say: Callable[[str], None]
+    holding: Holding
     context: Context | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -112,10 +116,14 @@ _works: dict[str, Work] = {}
 
 @contextmanager
 def working(
-    rollout: Rollout, run: dg.DagsterRun, stop: Stop, say: Callable[[str], None]
+    rollout: Rollout,
+    run: dg.DagsterRun,
+    stop: Stop,
+    say: Callable[[str], None],
+    holding: Holding,
 ) -> Iterator[Work]:
     """Let the steps of a run find the work of this process while the body runs."""
-    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say)
+    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say, holding)
     try:
         yield work
     finally:
@@ -140,14 +148,19 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
     with work.lock:
         if work.context is None:
             try:
-                work.context = _entered(context, rollout, resource, opens=opens)
+                work.context = _entered(context, rollout, resource, work.holding, opens=opens)
             except Exception as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
     return replace(work.context, say=quietly(context.log.info), check_stop=work.stop.check)
 
 
 def _entered(
-    context: dg.OpExecutionContext, rollout: Rollout, resource: RolloutResource, *, opens: bool
+    context: dg.OpExecutionContext,
+    rollout: Rollout,
+    resource: RolloutResource,
+    holding: Holding,
+    *,
+    opens: bool,
 ) -> Context:
     command = commanded()
     settings = (command and command.settings) or resolve(
@@ -158,12 +171,14 @@ def _entered(
         declared=None if rollout.environment.partition else rollout.cohorts,
     )
     evidence = rollout_of(context.instance, context.run)
-    if evidence is not None and command is None:
-        refuse_superseded(evidence, rollout.environment.name)
     if evidence is None and not opens:
         raise ValueError(_whole(rollout))
-    if evidence is None:
-        evidence = opened(settings, rollout.environment, SystemClock())
+    new = evidence is None
+    evidence = evidence or opened(settings, rollout.environment, SystemClock())
+    holding.work_in(evidence.folder, new=new)
+    evidence.holding = holding
+    if not new and command is None:
+        refuse_superseded(evidence, rollout.environment.name)
     steps = context.run.step_keys_to_execute
     runnable = None if steps is None else rollout.gates_among(steps)
     entered = enter_rollout(
@@ -182,8 +197,9 @@ def _begun_here(
         raise dg.Failure("another process works on this run: the steps of a rollout run in one")
     stack, run, instance = resource.at_teardown, context.run, context.instance
     unsay_inherited(instance, run)
-    stack.enter_context(Claim(name, {"run": run.run_id}))
-    work = stack.enter_context(working(rollout, run, Stop(), context.log.info))
+    stop, url = Stop(), evidence_url(rollout.environment, os.environ)
+    stop.held = stack.enter_context(Holding(name, url, {"run": run.run_id}))
+    work = stack.enter_context(working(rollout, run, stop, context.log.info, stop.held))
     stack.callback(work.promote, instance)
     stack.callback(work.conclude, instance, "crashed", "a step failed")
     return work

@@ -112,6 +112,22 @@ class Claim:
         with _guard:
             return self._path in _held and is_at(_held[self._path].handle, self._path)
 
+    def hold_again(self) -> bool:
+        """Lock the file anew if it was taken away; false only where somebody else has done so."""
+        with _guard:
+            if self.still_held():
+                return True
+            try:
+                handle = _lock(self._path, self._what)
+            except EnvironmentTakenError:
+                return False
+            except ClaimUnusableError:
+                return True  # nobody else can lock it either
+            os.close(_held[self._path].handle)
+            _held[self._path].handle = handle
+            self.describe(self._holder)
+        return True
+
 
 def lock_folder(folder: Path, holder: Mapping[str, str]) -> Claim:
     """The claim on a rollout's own folder, for services that do not see each other's `/tmp`."""

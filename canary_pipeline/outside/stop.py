@@ -4,7 +4,7 @@ import signal
 import threading
 import time
 from types import FrameType
-from typing import Self
+from typing import Protocol, Self
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -16,13 +16,30 @@ class StoppedError(Exception):
     """What is under way is not to go on; the message says why."""
 
 
+class Held(Protocol):
+    """What a rollout may lose while it is under way."""
+
+    def why_stop(self) -> str | None:
+        """Why whatever waits is not to go on, or None."""
+        ...
+
+    def lost(self) -> str | None:
+        """Why not even a rollback may go on, or None."""
+        ...
+
+
 class Stop:
-    """Whether a rollout is to stop, and why. Safe to set from any thread and from a signal."""
+    """Whether a rollout is to stop, and why. Safe to set from any thread and from a signal.
+
+    Attributes:
+        held: Asked as often as this is.
+    """
 
     def __init__(self) -> None:
         """Nothing is to stop yet."""
         self._requested = threading.Event()
         self._why = ""
+        self.held: Held | None = None
 
     def request(self, why: str) -> None:
         """Let everything that waits end within a second; the first reason stays.
@@ -37,6 +54,8 @@ class Stop:
     @property
     def why(self) -> str | None:
         """Why the rollout is to stop, or None where it is not."""
+        if not self._requested.is_set() and self.held and (why := self.held.why_stop()):
+            self.request(why)
         return self._why if self._requested.is_set() else None
 
     def check(self) -> None:
@@ -45,8 +64,8 @@ class Stop:
         Raises:
             StoppedError: When the rollout is to stop.
         """
-        if self._requested.is_set():
-            raise StoppedError(self._why)
+        if (why := self.why) is not None:
+            raise StoppedError(why)
 
 
 class Signals:
@@ -89,9 +108,12 @@ class Signals:
         """To be called while staging is restored, after `obey`.
 
         Raises:
-            StoppedError: When a signal since asks to end that too. One of another kind does not,
-                soon after the first: that is the same request.
+            StoppedError: When staging may be another rollout's by now, or a signal since asks to
+                end that too. One of another kind does not, soon after the first: that is the same
+                request.
         """
+        if self.stop.held and (why := self.stop.held.lost()):
+            raise StoppedError(why)
         first, began = self._at[0] if self._asked else (None, 0.0)
         for number, at in self._at[self._asked :]:
             if first in (None, number) or at - began > LADDER_SECONDS:

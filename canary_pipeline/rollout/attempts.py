@@ -136,6 +136,7 @@ def join(
             anew=anew,
             commit=checkout.commit,
             dirty=checkout.dirty,
+            claim_token=evidence.holding.token,
         )
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
         joined = header.model_copy(

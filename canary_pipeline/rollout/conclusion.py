@@ -1,5 +1,8 @@
 """The one way to end an attempt: note how, decide, restore what is owed, decide anew."""
 
+from contextlib import suppress
+from dataclasses import replace
+
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header
@@ -11,6 +14,7 @@ from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import LostError
 from canary_pipeline.store.journal import Journal
 
 FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"
@@ -19,18 +23,39 @@ FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidenc
 def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = None) -> Decision:
     """End this attempt, whatever ends it.
 
-    The decision is written first, because a rollback may take minutes.
+    The decision is written first, because a rollback may take minutes. Who may have lost the
+    environment says so in the local folder, and touches neither staging nor what others see.
 
     Args:
         context: The attempt. Its `check_stop` may end the rollback, which is recorded then.
         outcome: `finished` when every step was reached.
         detail: What ended it otherwise, free of secrets.
     """
-    evidence = context.evidence
-    if evidence.rescue():
+    if context.evidence.rescue():
         outcome, detail = "aborted", FOLDER_LOST
+    try:
+        context.evidence.holding.confirm()
+        return _concluded(context, outcome, detail)
+    except LostError as lost:
+        return _left_to_others(context, str(lost))
+
+
+def _left_to_others(context: Context, why: str) -> Decision:
+    evidence = Evidence(context.evidence.folder, context.evidence.redactor)
+    alone = replace(context, evidence=evidence)
+    _await_commands(alone)
+    _end(alone, "aborted", f"{why}; what is live was left as it is")
+    return write_decision(evidence, evidence.verified_record())
+
+
+def _end(context: Context, outcome: AttemptOutcome, detail: str | None) -> None:
     took = None if context.began is None else context.clock.monotonic() - context.began
-    end_attempt(evidence, context.run_id, outcome, detail, context.clock, took=took)
+    end_attempt(context.evidence, context.run_id, outcome, detail, context.clock, took=took)
+
+
+def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) -> Decision:
+    evidence = context.evidence
+    _end(context, outcome, detail)
     decision = write_decision(evidence, evidence.verified_record(), context.signing_key)
     _await_commands(context)
     try:
@@ -42,6 +67,8 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         decision = rewrite_decision(context)
     if decision.allowed:
         Journal(context.plan.environment).settled(evidence.folder)
+        with suppress(LostError):  # it is decided, and seen to be
+            evidence.holding.owe(None)
     announce(evidence, decision.word, decision)
     return decision
 

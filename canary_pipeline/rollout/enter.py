@@ -94,7 +94,7 @@ def working_on(
         RolloutMismatchError: When the settings mean another staging than the rollout's.
         NotARolloutError: When the folder holds no rollout.
     """
-    evidence = Evidence(evidence.folder, settings.redactor)
+    evidence = Evidence(evidence.folder, settings.redactor, evidence.holding)
     header = evidence.header()
     plan, last = recorded_plan(header, settings), header.last_attempt
     context = Context(

@@ -64,7 +64,9 @@ def run_logged(
             changes staging: it is given longer to end, and what it leaves in the background once
             it exited with 0 is left alone.
     """
-    given = {**context.plan.variables, **(variables or {})}
+    if gate is None:
+        context.evidence.holding.confirm()
+    given = {**context.plan.variables, **(variables or {}), **_claim_variables(context)}
     plan, default_grace = context.plan, process.GRACE_SECONDS if gate else CHANGE_GRACE_SECONDS
     grace = default_grace if plan.stop_grace_seconds is None else plan.stop_grace_seconds
 
@@ -94,7 +96,14 @@ def run_logged(
             )
         if finished.end == "cannot_start":
             log.write(f"{finished.detail}\n".encode())
+    context.evidence.holding.publish()
     return _ending(finished, log.error)
+
+
+def _claim_variables(context: Context) -> dict[str, str]:
+    """What lets staging refuse who has lost the environment, where it can."""
+    token = context.evidence.holding.token
+    return {} if token is None else {f"{context.plan.variable_prefix}_CLAIM_TOKEN": str(token)}
 
 
 def _ending(finished: process.Finished, log_error: str | None) -> Ending:

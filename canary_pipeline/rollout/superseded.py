@@ -25,7 +25,8 @@ def refuse_superseded(evidence: Evidence, environment: str, command: str = "resu
     Raises:
         SupersededError: When one does.
     """
-    newer = Journal(environment).newer_than(evidence.folder)
+    newer = evidence.holding.newer_than(evidence.folder)
+    newer = newer or Journal(environment).newer_than(evidence.folder)
     if newer is not None:
         insisting = f"canary-rollout {command} --superseded {shlex.quote(str(evidence.folder))}"
         message = (

@@ -28,10 +28,13 @@ from canary_pipeline.model.rows import (
 from canary_pipeline.model.watching import unsupported
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout, seal
+from canary_pipeline.store.holding import NOTHING, Holding
 from canary_pipeline.store.log import Log
+from canary_pipeline.store.published import CONCLUDING
 from canary_pipeline.store.writing import append_row, write_whole
 
 RowModel = TypeVar("RowModel", bound=BaseModel)
+ResultModel = TypeVar("ResultModel", bound=Row)
 
 
 class NotARolloutError(Exception):
@@ -41,15 +44,19 @@ class NotARolloutError(Exception):
 class Evidence:
     """One rollout's folder."""
 
-    def __init__(self, folder: Path, redactor: Redactor | None = None) -> None:
+    def __init__(
+        self, folder: Path, redactor: Redactor | None = None, holding: Holding = NOTHING
+    ) -> None:
         """Look at a folder; nothing is read or written yet.
 
         Args:
             folder: The rollout's folder, absolute.
             redactor: Knows what must not be written; by default nothing is known.
+            holding: What is held by whoever writes.
         """
         self.folder = folder
         self.redactor = redactor or Redactor(None)
+        self.holding = holding
         self._known: Header | None = None
 
     @classmethod
@@ -97,9 +104,9 @@ class Evidence:
             NotARolloutError: When `rollout.json` cannot be read.
         """
         problems: list[Problem] = []
-        gate_rows = self._rows(layout.GATE_RESULTS, GateRow, problems)
-        cohort_rows = self._rows(layout.COHORT_RESULTS, CohortRow, problems)
-        rollback_rows = self._rows(layout.ROLLBACK_RESULTS, RollbackRow, problems)
+        gate_rows = self._results(layout.GATE_RESULTS, GateRow, problems)
+        cohort_rows = self._results(layout.COHORT_RESULTS, CohortRow, problems)
+        rollback_rows = self._results(layout.ROLLBACK_RESULTS, RollbackRow, problems)
         warnings = self._rows(layout.WARNINGS, RolloutWarning, [])
         return Record(
             self.header(),
@@ -142,6 +149,22 @@ class Evidence:
             if said:
                 found.append(Problem(name, said))
         return found
+
+    def _results(
+        self, name: str, model: type[ResultModel], problems: list[Problem]
+    ) -> list[ResultModel]:
+        """The rows of a file, without those of who had lost the environment to a later token."""
+        counting: list[ResultModel] = []
+        newest = 0
+        for row in self._rows(name, model, problems):
+            token = row.claim_token
+            if token is not None and token < newest:
+                message = f"holds a row of claim {token} after one of claim {newest}: it is ignored"
+                problems.append(Problem(name, message))
+            else:
+                newest = token or newest
+                counting.append(row)
+        return counting
 
     def _rows(self, name: str, model: type[RowModel], problems: list[Problem]) -> list[RowModel]:
         try:
@@ -242,13 +265,19 @@ class Evidence:
     def write_bytes(self, name: str, data: bytes) -> Path:
         """Write a file whole or not at all; return its path.
 
+        What concludes is published first, where other hosts read it.
+
         Raises:
             OSError: When it cannot be written; the file is as it was before.
+            LostError: When it concludes, and the environment may be another's.
         """
-        path = self.folder / name
+        path, clean = self.folder / name, self.redactor.data(data)
+        if name in CONCLUDING and self.holding.conclude(name, clean):
+            return path
         if path.parent != self.folder:
             path.parent.mkdir(exist_ok=True)
-        write_whole(path, self.redactor.data(data))
+        write_whole(path, clean)
+        self.holding.written()
         return path
 
     def write_text(self, name: str, text: str) -> Path:
@@ -268,12 +297,16 @@ class Evidence:
         self.write_text(name, model.model_dump_json(indent=2) + "\n")
 
     def add(self, row: GateRow | CohortRow | RollbackRow) -> None:
-        """Add a row to the file of its kind.
+        """Add a row to the file of its kind; what cannot be published now is later.
 
         Raises:
             OSError: When it cannot be written; the rows are as they were before.
+            LostError: When the environment may be another's.
         """
+        self.holding.confirm()
+        row = row.model_copy(update={"claim_token": self.holding.token})
         self.append(_FILE_OF[type(row)], row.to_json_object())
+        self.holding.publish()
 
     def add_warning(self, warning: RolloutWarning) -> None:
         """Add a warning that the summary will show."""
@@ -282,6 +315,7 @@ class Evidence:
     def append(self, name: str, row: Mapping[str, object]) -> None:
         """Add a row to a file of rows."""
         append_row(self.folder / name, self._clean(dict(row)))
+        self.holding.written()
 
     def _clean(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -355,6 +389,7 @@ class Evidence:
     def _drop_empty_in_flight(self) -> None:
         with suppress(OSError):
             (self.folder / layout.IN_FLIGHT).rmdir()
+        self.holding.written()
 
     def in_flight(self, step: str) -> InFlight | None:
         """What a step that has begun and not ended was doing, or None."""

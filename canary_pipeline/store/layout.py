@@ -25,12 +25,17 @@ TEMPORARY = ".*-*"
 """What a file is called while it is written, before it takes its name."""
 
 _CLAIM = ".claim"
+PUBLISHED = ".published.json"
+"""What is published of it, for whoever goes on with it on this host."""
+UNPUBLISHED = "unpublished"
+"""What this host has written and not published before another host went on."""
 
 
 def is_decided_on(name: str) -> bool:
     """Whether a decision is about this file: about all but itself, pictures and what passes."""
     path = PurePath(name)
-    passing = path.parts[0] == IN_FLIGHT or name == _CLAIM or path.match(TEMPORARY)
+    passing = path.parts[0] in (IN_FLIGHT, UNPUBLISHED) or path.match(TEMPORARY)
+    passing = passing or name in (_CLAIM, PUBLISHED)
     return not passing and name not in (DECISION, SIGNATURE) and path.suffix != ".png"
 
 

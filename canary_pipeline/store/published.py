@@ -18,13 +18,20 @@ from canary_pipeline.outside.object_store import (
     Stored,
     StoreUnreachableError,
 )
-from canary_pipeline.store.layout import HEADER, IN_FLIGHT, LOGS, SUMMARY
+from canary_pipeline.store.layout import (
+    DECISION,
+    HEADER,
+    IN_FLIGHT,
+    LOGS,
+    PUBLISHED,
+    SIGNATURE,
+    SUMMARY,
+    UNPUBLISHED,
+)
+from canary_pipeline.store.writing import write_whole
 
-CONCLUDING = (SUMMARY, "decision.json.sig", "decision.json")
+CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
 """Published last, in this order."""
-
-STATE = ".published.json"
-"""In the local folder: what is published, for whoever goes on with it here."""
 
 PAGE = 100
 ATTEMPTS = 5
@@ -77,7 +84,7 @@ class Published:
         self._guard = threading.RLock()
         self._known: dict[str, _Entry] = {}
         with suppress(OSError, ValidationError):
-            self._known = _STATE.validate_json((folder / STATE).read_bytes())
+            self._known = _STATE.validate_json((folder / PUBLISHED).read_bytes())
 
     def pending(self) -> list[str]:
         """The files that are not published as they are now, in the order of publishing."""
@@ -85,7 +92,7 @@ class Published:
         with self._guard:
             known = {name: entry.seen for name, entry in self._known.items()}
         changed = {name for name, seen in here.items() if known.get(name) != seen}
-        ended = {name for name in known if _is_in_flight(name) and name not in here}
+        ended = {name for name in known if _passes(name) and name not in here}
         return sorted(changed | ended, key=_order)
 
     def publish_all(self) -> bool:
@@ -113,6 +120,45 @@ class Published:
                 return False
         return True
 
+    def put(self, name: str, data: bytes) -> bool:
+        """Publish all that is pending, then a file that concludes, and only then write that here.
+
+        Returns:
+            Whether that was done; if not, the store is away, and the file is as it was.
+
+        Raises:
+            OSError: When the folder cannot be read or written.
+            PublishedByAnotherError: When another host has gone on with the rollout.
+        """
+        with self._guard:
+            before = (other for other in self.pending() if other not in CONCLUDING)
+            gone = (other for other in (SIGNATURE, DECISION) if not (self._folder / other).exists())
+            if not self.publish([*gone, *before]):
+                return False
+            try:
+                self._swap(name, data, None)
+            except StoreUnreachableError:
+                return False
+            write_whole(self._folder / name, data)
+            published = self._known[name].model_copy(update={"seen": _seen(self._folder / name)})
+            self._note(name, published)
+        return True
+
+    def is_current(self) -> bool:
+        """Whether what is here says of the last attempt, and of the decision, what is published.
+
+        Raises:
+            StoreUnreachableError: When the store does not answer.
+        """
+        for name in (HEADER, SUMMARY):
+            stored, known = self._store.get(self._key(name)), self._known.get(name, _Entry())
+            if stored is None or (stored.etag, _seen(self._folder / name)) != (
+                known.etag,
+                known.seen,
+            ):
+                return False
+        return True
+
     def fetch(self) -> list[str]:
         """Bring the folder up to what is published, and return the names of these files.
 
@@ -131,7 +177,7 @@ class Published:
             for name in names:
                 if stored := self._store.get(self._key(name)):
                     self._bring(name, stored)
-            for name in [name for name in self._known if _is_in_flight(name)]:
+            for name in [name for name in self._known if _passes(name)]:
                 if name not in names:
                     (self._folder / name).unlink(missing_ok=True)
                     self._note(name, None)
@@ -145,7 +191,7 @@ class Published:
                 self._note(name, _Entry(etag=stored.etag, sent=known.sent))
                 return
             if known.seen != _seen(path) and not stored.data.startswith(here):
-                _write(self._folder / "unpublished" / name, here)
+                _write(self._folder / UNPUBLISHED / name, here)
         if here != stored.data:
             _write(path, stored.data)
         entry = _Entry(seen=_seen(path), etag=stored.etag, sent=(_digest(stored.data),))
@@ -155,7 +201,7 @@ class Published:
         path = self._folder / name
         seen = _seen(path)
         if seen is None:
-            if _is_in_flight(name):
+            if _passes(name) and name in self._known:
                 self._store.delete(self._key(name))
                 self._note(name, None)
         elif name.startswith(f"{LOGS}/"):  # may be big, and no attempt writes another's
@@ -167,7 +213,7 @@ class Published:
                 data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
             self._swap(name, data, seen)
 
-    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int]) -> None:
+    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int] | None) -> None:
         """Replace nothing but what this host has published before."""
         known, key = self._known.get(name, _Entry()), self._key(name)
         known = _Entry(etag=known.etag, sent=(_digest(data), *known.sent)[:3])
@@ -190,7 +236,7 @@ class Published:
             self._known.pop(name, None)
         else:
             self._known[name] = entry
-        _write(self._folder / STATE, _STATE.dump_json(self._known))
+        _write(self._folder / PUBLISHED, _STATE.dump_json(self._known))
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
@@ -208,15 +254,16 @@ def _order(name: str) -> tuple[int, str]:
     return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
 
 
-def _is_in_flight(name: str) -> bool:
-    return name.startswith(f"{IN_FLIGHT}/")
+def _passes(name: str) -> bool:
+    """Whether a file may be taken away again: what a step did, or was decided, until the next."""
+    return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)
 
 
 def _is_evidence(name: str) -> bool:
     """Whether a name stays in the folder, and is neither a lock, nor temporary, nor put aside."""
     parts = PurePosixPath(name).parts
     hidden = any(part.startswith(".") for part in parts)
-    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != "unpublished"
+    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != UNPUBLISHED
 
 
 def _names(folder: Path) -> Iterator[str]:

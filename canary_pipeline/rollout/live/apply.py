@@ -5,6 +5,7 @@ is worth nothing, so what cannot be verified has failed.
 """
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
@@ -15,7 +16,8 @@ from canary_pipeline.rollout.live.routing import await_answer, await_live, force
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
-from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.holding import owed_in
+from canary_pipeline.store.journal import Journal, Owed
 
 APPLY_FAILED = "apply_failed"
 
@@ -90,7 +92,8 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        owed = journal.owed_by_another(evidence.folder)
+        owed = owed_in(cohort.plan.environment, evidence.holding)
+        owed = owed if owed and owed.folder != evidence.folder else None
         before = owed.before if owed else seen.live
         cohort.say(f"before the first cohort is live: {seen.live}")
         if owed:
@@ -100,6 +103,8 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
             )
         evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables_of(before)))
     journal.applied(evidence.folder, cohort.percent, before)
+    ours = Owed(folder=Path(evidence.folder.name), percent=cohort.percent, before=before)
+    evidence.holding.owe(ours.model_dump(mode="json"))
 
     def remember(header: Header) -> Header:
         applied = {"live_before": before, "applied_percent": cohort.percent, "restoring": False}

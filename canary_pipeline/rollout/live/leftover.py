@@ -1,5 +1,6 @@
 """What a rollout has left live in staging although its decision does not let that stand."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from canary_pipeline.model.rows import HELD, NOT_VERIFIED
 from canary_pipeline.outside.claim import current_holder
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
+from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal, Owed
 
@@ -45,9 +47,13 @@ class LeftLive:
 def left_live(environment: Environment) -> LeftLive | None:
     """What the rollout that changed an environment last has left live, or None.
 
-    The journal knows it, wherever that rollout keeps its folder. Before there was one, the newest
-    rollouts of the usual place are asked.
+    The journal knows it, wherever that rollout keeps its folder; the lease, where hosts share the
+    environment. Before there was a journal, the newest rollouts of the usual place are asked.
     """
+    shared = elsewhere(environment, os.environ)
+    if shared is not None:
+        left = shared.owed()
+        return _left_by(left, environment.name) if left else None
     owed = Journal(environment.name).read().owed
     if owed is not None:
         return _left_by(owed, environment.name)

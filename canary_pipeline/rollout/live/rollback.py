@@ -185,6 +185,7 @@ def _forget(context: Context) -> None:
     nothing = {"live_before": None, "applied_percent": None, "restoring": False}
     context.evidence.update_header(lambda header: header.model_copy(update=nothing))
     Journal(context.plan.environment).settled(context.evidence.folder)
+    context.evidence.holding.owe(None)
     for state in context.evidence.all_in_flight():
         if state.step.startswith("cohort "):
             context.evidence.clear_in_flight(state.step)

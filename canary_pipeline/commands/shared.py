@@ -1,0 +1,75 @@
+"""Commands where hosts share an environment: find a rollout of any host, stop one, free a lease."""
+
+import getpass
+import os
+import socket
+from pathlib import Path
+
+from canary_pipeline.commands.exits import BadInputError, Exit
+from canary_pipeline.environments import served
+from canary_pipeline.model.environment import Environment
+from canary_pipeline.outside.claim import current_holder, in_words
+from canary_pipeline.store.elsewhere import Elsewhere, elsewhere
+from canary_pipeline.store.layout import HEADER
+
+
+def brought(name: str) -> Path | None:
+    """The folder of a rollout of any host, brought up to what is published; None on one machine.
+
+    Args:
+        name: The name of its folder, `ENVIRONMENT/NAME`, or a folder of this host.
+    """
+    folder = Path(name).absolute()
+    there = folder if (folder / HEADER).exists() else None
+    first, _, rest = name.partition("/")
+    for environment in served(os.environ).rolled_out_to:
+        shared = elsewhere(environment, os.environ)
+        if shared is None:
+            return None
+        found = shared.bring(rest if first == environment.name and rest else folder.name, there)
+        if found is not None:
+            return found
+    return there
+
+
+def stop(environment: Environment) -> Exit:
+    """Ask the rollout that holds an environment, on whatever host, to stop.
+
+    Raises:
+        BadInputError: When hosts do not share the environment: a signal is all it takes here.
+        LeaseChangedError: When no rollout is under way.
+    """
+    shared = elsewhere(environment, os.environ)
+    if shared is None:
+        holder = current_holder(environment.name)
+        if holder is None:
+            message = f"no rollout of {environment.name} is under way on this host"
+        else:
+            message = (
+                f"a rollout of {environment.name} is under way on this host ({in_words(holder)}): "
+                f"`kill {holder.get('pid', 'PID')}` stops it, and it ends with its summary"
+            )
+        raise BadInputError(message)
+    shared.request_stop(f"{getpass.getuser()}@{socket.gethostname()}")
+    holder = shared.holder()
+    if holder is None:
+        print("its holder is silent, and may be dead: `resume` or `rollback` can take over")
+    else:
+        print(f"asked to stop, seen within 20 s: {in_words(holder)}")
+    return Exit.ALLOW
+
+
+def release(environment: Environment, token: int) -> Exit:
+    """Free an environment whose holder is known to be dead, or must not go on.
+
+    Raises:
+        BadInputError: When hosts do not share the environment.
+        LeaseChangedError: When another token holds it, or nobody.
+    """
+    shared: Elsewhere | None = elsewhere(environment, os.environ)
+    if shared is None:
+        message = "on one machine a claim ends with its process: there is nothing to release"
+        raise BadInputError(message)
+    shared.release(token)
+    print(f"{environment.name} is free; what claim {token} has left live is told by `status`")
+    return Exit.ALLOW

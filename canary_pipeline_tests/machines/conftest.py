@@ -1,0 +1,96 @@
+"""Hosts that share a staging, a checkout and a place for evidence, and nothing else."""
+
+import signal
+import subprocess
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from canary_pipeline_tests.conftest import Checkout, Commands, Result, await_true
+from canary_pipeline_tests.fake_staging import FakeStaging
+from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
+
+URL = "OA_CANARY_EVIDENCE_URL"
+SOAK = "OA_STAGING_CANARY_COHORT_SOAK_SECONDS"
+
+
+@dataclass
+class Host:
+    """One host: its own folders for work, claims, state and what is temporary."""
+
+    commands: Commands
+
+    def start(self, *arguments: str, **more: str) -> "subprocess.Popen[str]":
+        """Start `canary-rollout` with the core alone."""
+        core = ("-m", "canary_pipeline_tests.core_alone")
+        return self.commands.start("python", *core, *arguments, more=more)
+
+    def run(self, *arguments: str, **more: str) -> Result:
+        return self.commands.finish(self.start(*arguments, **more))
+
+    @property
+    def folder(self) -> Path:
+        """The folder of this host's only rollout."""
+        [folder] = self.commands.folders
+        return folder
+
+
+@dataclass
+class World:
+    """Two hosts, and what they share."""
+
+    one: Host
+    other: Host
+    shared: Path
+    checkout: Checkout
+
+    @property
+    def percent(self) -> int:
+        """What is live."""
+        live = live_in(self.checkout.folder / "live.env")
+        return int(live["data"]["canary_user_percent"])
+
+    @property
+    def published(self) -> Path:
+        """The only rollout that is published, as the store holds it."""
+        [folder] = (self.shared / "rollouts/staging").iterdir()
+        return folder
+
+    def await_phase(self, phase: str) -> None:
+        """Wait until the published rollout is in a phase such as `soak`."""
+        await_true(lambda: _in_phase(self.shared, phase), seconds=60)
+
+
+def _in_phase(shared: Path, phase: str) -> bool:
+    states = shared.glob("rollouts/staging/*/in-flight/*.json")
+    return any(f'"phase": "{phase}"' in file.read_text() for file in states)
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.fixture
+def world(commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path: Path) -> World:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    let_apply(staging, checkout.folder)
+    commands.environment |= {URL: f"file://{shared}", APPLY_VARIABLE: FAKE_APPLY}
+    one, other = (_host(commands, tmp_path / name) for name in "ab")
+    return World(one, other, shared, checkout)
+
+
+def _host(commands: Commands, folder: Path) -> Host:
+    for name in ("work", "claims", "tmp"):
+        (folder / name).mkdir(parents=True)
+    own = {
+        "CANARY_PIPELINE_CLAIM_DIR": str(folder / "claims"),
+        "CANARY_PIPELINE_STATE_DIR": str(folder / "state"),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "HOME": str(folder),
+        "TMPDIR": str(folder / "tmp"),
+    }
+    environment = {**commands.environment, **own}
+    return Host(replace(commands, folder=folder / "work", environment=environment))

@@ -1,0 +1,91 @@
+"""The files to deploy with, as far as they can be read without Docker and Kubernetes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+ROOT = Path(__file__).parents[1]
+GRACE_SECONDS = 300
+"""What a rollback may take by default until staging shows it."""
+
+
+def read(name: str) -> Any:
+    return yaml.safe_load((ROOT / "deploy" / name).read_text())
+
+
+def test_every_service_of_compose_writes_in_one_folder_only_and_waits_for_postgres() -> None:
+    compose = read("compose.yaml")
+    ours = {name: each for name, each in compose["services"].items() if name != "postgres"}
+
+    assert set(ours) == {"code", "webserver", "daemon"}
+    for service in ours.values():
+        assert service["read_only"]
+        assert service["tmpfs"] == ["/work:uid=10001,mode=0700"]
+        assert service["depends_on"]["postgres"]["condition"] == "service_healthy"
+        mounts = [mount.split(":") for mount in service["volumes"]]
+        named = {source for source, *_ in mounts if not source.startswith((".", "/"))}
+        assert named <= set(compose["volumes"])
+        assert all(rest[1:] == ["ro"] for source, *rest in mounts if "docker.sock" not in source)
+        files = [source for source, *_ in mounts if source.startswith("./")]
+        assert all((ROOT / "deploy" / file).is_file() for file in files)
+
+
+def test_what_a_run_is_given_by_compose_is_what_its_code_location_has() -> None:
+    compose, instance = read("compose.yaml"), read("dagster.yaml")
+    launcher = instance["run_launcher"]["config"]
+    given = {text.partition("=")[0] for text in launcher["env_vars"]}
+    volumes = {mount.partition(":")[0] for mount in launcher["container_kwargs"]["volumes"]}
+
+    code = compose["services"]["code"]
+    assert given == set(code["environment"]) - {"DAGSTER_CURRENT_IMAGE"}
+    assert volumes <= {(each or {}).get("name") for each in compose["volumes"].values()}
+    assert launcher["network"] == compose["networks"]["canary"]["name"]
+    assert launcher["container_kwargs"]["stop_timeout"] > GRACE_SECONDS
+    assert read("workspace.yaml")["load_from"][0]["grpc_server"]["host"] in compose["services"]
+
+
+def test_postgres_is_reached_by_the_driver_that_is_installed() -> None:
+    url = read("compose.yaml")["services"]["code"]["environment"]["DAGSTER_POSTGRES_URL"]
+    assert url.startswith("postgresql+psycopg2://")
+    assert read("helm-values.yaml")["postgresql"]["postgresqlScheme"] == "postgresql+psycopg2"
+
+
+def test_a_pod_has_no_rights_and_time_to_end() -> None:
+    values = read("helm-values.yaml")
+    [code] = values["dagster-user-deployments"]["deployments"]
+    run = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    pod, container = run["podSpecConfig"], run["containerConfig"]
+
+    assert pod["terminationGracePeriodSeconds"] > GRACE_SECONDS
+    assert run["jobSpecConfig"]["backoffLimit"] == 0
+    for held in ((pod, container), (code | {"securityContext": code["podSecurityContext"]}, code)):
+        assert held[0]["securityContext"]["runAsNonRoot"]
+        assert held[1]["securityContext"]["readOnlyRootFilesystem"]
+        assert {each["name"] for each in held[1]["volumeMounts"]} == {
+            each["name"] for each in held[0]["volumes"]
+        }
+    assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", "helm-values.yaml"])
+def test_no_secret_stands_in_a_file(name: str) -> None:
+    text = (ROOT / "deploy" / name).read_text()
+    said = re.findall(r"^\s*[\w-]*(?:PASSWORD|SECRET_ACCESS_KEY|TOKEN): *(.*)$", text, re.MULTILINE)
+    assert all(value.startswith("${") for value in said), said
+
+
+def test_runs_wait_for_each_other_as_on_one_machine() -> None:
+    one = yaml.safe_load((ROOT / "canary_pipeline/instance.yaml").read_text())
+    assert read("dagster.yaml")["concurrency"] == one["concurrency"]
+
+
+def test_the_image_is_not_run_by_root_and_writes_below_one_folder() -> None:
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    assert "USER 10001" in lines
+    assert "VOLUME /work" in lines
+    written = re.findall(r"_(?:HOME|DIR)=(\S+)|TMPDIR=(\S+)", "\n".join(lines))
+    assert all("".join(pair).startswith("/work") for pair in written)
+    assert any("exec " in line for line in lines if line.startswith("ENTRYPOINT"))
