@@ -112,8 +112,6 @@ def serve_ui(port: int) -> int:
 @settings_flags("cohorts", "soak_seconds", "output_dir")
 def demo_command(fault: str | None, **flags: str | None) -> None:
     """Roll out to a local stand-in for staging, with nothing configured."""
-    from canary_pipeline.local_staging.faults import FAULTS  # noqa: PLC0415 - keeps --help fast
-
     if fault == "list":
         for name, description in FAULTS.items():
             print(f"{name:22} {description}")
