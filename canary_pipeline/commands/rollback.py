@@ -59,7 +59,11 @@ def take_back(
         if not superseded and (owed is None or owed.folder != evidence.folder):
             refuse_superseded(evidence, environment.name, "rollback")
         context = working_on(
-            evidence, settings, lambda line: print(line, flush=True), signals.check_again
+            evidence,
+            settings,
+            lambda line: print(line, flush=True),
+            signals.check_again,
+            applies=False,  # whatever would apply a cohort now, this one is taken back
         )
         last, clock = evidence.header().last_attempt, SystemClock()
         if last is not None and last.outcome is None:
