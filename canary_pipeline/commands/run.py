@@ -1,6 +1,7 @@
 """`canary-rollout run`: a rollout, from here to its decision."""
 
 import os
+import resource
 import shlex
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Protocol
 import click
 
 from canary_pipeline.commands.dagster_home import use_home
-from canary_pipeline.commands.exits import Exit, answers, exit_of
+from canary_pipeline.commands.exits import Exit, NoDecisionError, answers, exit_of
 from canary_pipeline.commands.flags import (
     adopt,
     environment_flag,
@@ -33,6 +34,9 @@ from canary_pipeline.sources import unknown_variables
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.layout import DECISION, SUMMARY
+
+FEWEST_FILES = 64
+"""What Dagster's storage, the gates and their logs hold open together, with some room."""
 
 
 class Engine(Protocol):
@@ -57,7 +61,11 @@ class Dagster:
     """Runs the steps as a run of Dagster's."""
 
     def prepare(self) -> None:
-        """Make sure that there is an instance."""
+        """Make sure that there is an instance, and that it can be used."""
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most < FEWEST_FILES:
+            message = f"{most} open files are too few: `ulimit -n {FEWEST_FILES}` allows enough"
+            raise NoDecisionError(message)
         use_home()
 
     def execute(
