@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.commands.run import go_on, roll_out
+from canary_pipeline.commands.resume import go_on
+from canary_pipeline.commands.run import roll_out
 from canary_pipeline.environments import STAGING
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.store.folder import Evidence

@@ -107,7 +107,7 @@ def test_a_withdrawal_is_told(at_hand: AtHand, receiver: Receiver) -> None:
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        ("gone", "the folder cannot be read"),
+        ("gone", "it was allow, but its folder is gone"),
         ("edited", "gate-results.jsonl is not the file that decision.json names"),
     ],
 )

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from canary_pipeline.commands.main import main
+from canary_pipeline.commands import prune as pruning
+from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
@@ -15,8 +15,8 @@ from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 __all__ = ["at_hand"]
 
 
-def prune(root: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(main, ["prune", str(root), *arguments])
+def prune(root: Path, keep: str = "90d", last: int = 50, *, dry_run: bool = False) -> None:
+    pruning.prune(root, keep, last, dry_run=dry_run)
 
 
 @pytest.fixture
@@ -40,29 +40,34 @@ def left(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir())
 
 
-def test_only_what_is_old_and_not_among_the_last_goes(root: Path) -> None:
-    assert prune(root).output == ""
-    assert "would go" in prune(root, "--keep-last", "2", "--dry-run").output
+def test_only_what_is_old_and_not_among_the_last_goes(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    prune(root)
+    assert capsys.readouterr().out == ""
+    prune(root, last=2, dry_run=True)
+    assert f"would go: {root / 'r0'}" in capsys.readouterr().out
     assert left(root) == ["r0", "r1", "r2", "r3", "r4"]
 
-    result = prune(root, "--keep-last", "2")
+    prune(root, last=2)
 
-    assert result.exit_code == 0
     assert left(root) == ["r3", "r4"]
-    assert f"deleted: {root / 'r0'}" in result.output
+    assert f"deleted: {root / 'r0'}" in capsys.readouterr().out
 
 
 def test_an_age_is_days_or_hours(root: Path) -> None:
-    prune(root, "--keep", "99d", "--keep-last", "0")
+    prune(root, "99d", last=0)
     assert left(root) == ["r2", "r3", "r4"]
 
-    bad = prune(root, "--keep", "soon")
-    assert bad.exit_code == 2
-    assert "--keep is 'soon'; accepted: days or hours, such as 90d or 12h" in bad.output
+    with pytest.raises(BadInputError, match="--keep is 'soon'; accepted: days or hours, such as"):
+        prune(root, "soon")
 
 
 @pytest.mark.parametrize("why", ["owed", "live", "under way", "another commit", "unreadable"])
-def test_what_somebody_may_still_need_stays(why: str, root: Path) -> None:
+def test_what_somebody_may_still_need_stays(
+    why: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     evidence = Evidence(root / "r1")
     header = evidence.header()
     seen = {
@@ -83,15 +88,16 @@ def test_what_somebody_may_still_need_stays(why: str, root: Path) -> None:
     else:
         (evidence.folder / "rollout.json").write_text("{")
 
-    result = prune(root, "--keep-last", "0")
+    prune(root, last=0)
 
     assert left(root) == ["r1", "r4"]
-    assert (f"kept: {evidence.folder}" in result.output) == (why == "unreadable")
+    kept = f"kept: {evidence.folder}" in capsys.readouterr().out
+    assert kept == (why == "unreadable")
 
 
 def test_what_a_killed_prune_has_left_goes_with_the_next(root: Path) -> None:
     (root / "r0").rename(root / ".r0.going")
 
-    prune(root, "--keep-last", "3")
+    prune(root, last=3)
 
     assert left(root) == ["r2", "r3", "r4"]

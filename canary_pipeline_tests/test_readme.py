@@ -4,8 +4,10 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 
+from canary_pipeline.commands.main import main
 from canary_pipeline.environments import STAGING
 from canary_pipeline.settings import settings_table
 from canary_pipeline.sources import declared
@@ -36,20 +38,29 @@ def test_every_make_target_of_the_readme_exists(target: str) -> None:
     assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE)
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\((?!http)([^)#]+)\)", README))))
-def test_every_link_of_the_readme_leads_somewhere(link: str) -> None:
-    assert (ROOT / link).exists()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_the_commands_of_the_readme_use_flags_that_exist() -> None:
-    known = {setting.flag for setting in settings_table(STAGING).values()}
-    known |= {"--environment", "--fault", "--limits", "--picture"}
-    known |= {"--keep", "--keep-last", "--dry-run"}
-    lines = [
-        line for line in README.splitlines() if re.match(r"(\.venv/bin/)?canary-rollout ", line)
-    ]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", page.read_text()):
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE) if anchor else []
+        known = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert anchor == "" or anchor in known
 
-    used = [word for line in lines for word in shlex.split(line, comments=True) if word[:2] == "--"]
 
-    assert lines
-    assert set(used) <= known
+COMMANDS = [
+    line for line in README.splitlines() if re.match(r"(\.venv/bin/)?canary-rollout ", line)
+]
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_the_readme_has_the_flags_that_it_is_given(line: str) -> None:
+    _, name, *rest = shlex.split(line, comments=True)
+    command = main.get_command(click.Context(main), name)
+    known = {flag for parameter in command.params for flag in parameter.opts} if command else set()
+
+    assert command
+    assert {word for word in rest if word.startswith("--")} <= known

@@ -52,6 +52,7 @@ def test_a_rollout_whose_gates_and_probes_pass_is_allowed_with_every_file_of_the
     moments += [f"{side}_{percent}" for side in ("before", "after") for percent in ALL]
     assert {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()} == {
         "SUMMARY.md",
+        "decision.json",
         "rollout.json",
         "canary-env-sequence.txt",
         "gate-results.jsonl",
@@ -180,7 +181,7 @@ def test_a_probe_that_fails_stops_the_rollout_at_once(
     ]
     [row] = [row for row in cohort_rows(folder) if row["cohort_percent"] == 25]
     assert row["http_status"] == status
-    assert (row["error"] is None) == (status is not None)
+    assert (row["error"] is None) == (status is not None and name != "redirect")
     assert staging.probed == [5, 25]
     assert all(request.path != "/elsewhere" for request in staging.seen)
 

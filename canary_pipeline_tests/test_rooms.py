@@ -34,7 +34,7 @@ PURE = {
 
 IMPURE_CALLS = {"now", "today", "utcnow", "open", "print", "input", "read_text", "write_text"}
 
-MOST_IMPORTS_IN_FUNCTIONS = 30
+MOST_IMPORTS_IN_FUNCTIONS = 16
 """Each hides what a module needs, and is only for what is slow to import: may this only fall."""
 
 PRIVATE = {

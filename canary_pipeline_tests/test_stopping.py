@@ -72,6 +72,7 @@ STOPS = [
     for number in (signal.SIGINT, signal.SIGTERM)
     if way == "core" or phase == "soak" or (phase == "probe") == (number == signal.SIGTERM)
 ]
+STOPS.append(pytest.param("core", "soak", signal.SIGHUP, id="core-soak-SIGHUP"))
 
 
 @pytest.mark.parametrize("most_seconds", [60, pytest.param(5, marks=pytest.mark.prove)])

@@ -50,7 +50,7 @@ def test_with_dagster_a_rollout_answers_as_its_summary_says(
         assert word == "allow" or "go_no_go" in result.err + result.out
     else:
         result = commands.dagster_rollout("--cohorts", "5,100")
-        assert result.out.splitlines()[-1] == f"Decision: {word}"
+        assert f"Decision: {word}" in result.out.splitlines()[-2:]
 
     assert result.code == int(word == "block"), result.out + result.err
     [folder] = commands.folders
@@ -203,7 +203,11 @@ def test_a_bad_flag_is_one_clear_line_and_nothing_is_written(
 
 @pytest.mark.parametrize(
     "variable",
-    [setting.variable for setting in settings_table(STAGING).values() if setting.variable],
+    [
+        setting.variable
+        for name, setting in settings_table(STAGING).items()
+        if setting.variable and name != "signing_key"  # one that cannot sign is a warning
+    ],
 )
 def test_a_bad_variable_is_one_clear_line_that_names_it(variable: str, commands: Commands) -> None:
     bad = {variable: "two words" if variable.endswith("TOKEN") else "\x01"}
@@ -234,7 +238,7 @@ def test_a_folder_that_cannot_be_written_is_no_decision(commands: Commands) -> N
     result = commands.rollout("--output-dir", "/proc/rollout")
 
     assert result.code == 3
-    assert "cannot be written" in result.err
+    assert "/proc/rollout cannot be used: " in result.err
 
 
 # -- the token --------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ def killed(at_hand: AtHand, monkeypatch: pytest.MonkeyPatch) -> Evidence:
     evidence.update_header(lambda header: header.with_last_attempt(outcome=None, ended_at=None))
     state = InFlight(
         step="cohort 5", phase="soak", started_at="2026-02-25T08:00:00.000Z", attempt=1,
-        run_id="core-1", soak_ends_at="2999-02-25T08:00:00.000Z",
+        run_id=evidence.header().run_ids[-1], soak_ends_at="2999-02-25T08:00:00.000Z",
     )  # fmt: skip
     evidence.set_in_flight(state)
     return evidence
@@ -51,7 +51,7 @@ def test_a_dead_rollout_is_not_soaking(
     assert "  cohort 5: killed, at soak\n" in out
     assert "soaking" not in out
     assert f"rollout: {killed.folder}" in out
-    with Claim("staging", {"run": "core-1"}):
+    with Claim("staging", {"run": killed.header().run_ids[-1]}):
         status.tell(None, at_hand.settings(), STAGING)
     assert "  cohort 5: soaking" in capsys.readouterr().out
 
@@ -73,7 +73,7 @@ def test_what_somebody_has_set_since_is_said_beside_what_was_left(
 
 def test_history_tells_the_killed_from_the_living(killed: Evidence) -> None:
     assert read_rollout(killed).outcome == "killed"
-    with Claim("staging", {"run": "core-1"}):
+    with Claim("staging", {"run": killed.header().run_ids[-1]}):
         assert read_rollout(killed).outcome == "under way"
 
 

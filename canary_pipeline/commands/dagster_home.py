@@ -8,6 +8,9 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
+from filelock import FileLock
+
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
@@ -25,8 +28,6 @@ READY = ".canary-pipeline.ready"
 
 def default_home(name: str = "dagster") -> Path:
     """The folder of a user's instance of this name; the first where nobody sets `DAGSTER_HOME`."""
-    import platformdirs  # noqa: PLC0415 - not needed where DAGSTER_HOME is set
-
     return platformdirs.user_state_path("canary-pipeline") / name
 
 
@@ -48,8 +49,6 @@ def use_home() -> Path:
         message = f"{VARIABLE} is {str(home)!r} ({error.strerror}); accepted: a folder to write to"
         raise BadInputError(message) from None
     os.environ[VARIABLE] = str(home)
-    from filelock import FileLock  # noqa: PLC0415 - keeps --help fast
-
     with FileLock(home / ".canary-pipeline.lock"):
         configuration = home / CONFIGURATION
         if not configuration.exists():

@@ -8,14 +8,18 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
+
 from canary_pipeline.commands import dagster_home
-from canary_pipeline.commands.exits import Exit, NoDecisionError
+from canary_pipeline.commands.exits import Exit, NoDecisionError, answers
+from canary_pipeline.commands.flags import adopt, settings_flags
 from canary_pipeline.commands.run import ENGINE, roll_out
 from canary_pipeline.environments import DEMO, DEMO_VARIABLE
 from canary_pipeline.local_staging.faults import FAULTS
 from canary_pipeline.local_staging.stand_in import APPLY_COMMAND, StandInError, local_staging
 from canary_pipeline.outside.claim import CLAIM_FOLDER_VARIABLE
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
+from canary_pipeline.settings import SettingError
 
 HOME = "demo-dagster"
 WATCH_SECONDS = 1
@@ -101,3 +105,31 @@ def serve_ui(port: int) -> int:
                     return child.wait()
                 except KeyboardInterrupt:
                     child.terminate()
+
+
+@click.command()
+@click.option("--fault", metavar="NAME", help="Let the stand-in misbehave; 'list' shows how.")
+@settings_flags("cohorts", "soak_seconds", "output_dir")
+def demo_command(fault: str | None, **flags: str | None) -> None:
+    """Roll out to a local stand-in for staging, with nothing configured."""
+    if fault == "list":
+        for name, description in FAULTS.items():
+            print(f"{name:22} {description}")
+        return
+    with answers():
+        if fault is not None and fault not in FAULTS:
+            raise SettingError("--fault", repr(fault), ", ".join(FAULTS))
+        soak_seconds = resolve(DEMO, {}, flags).plan.soak_seconds
+        announce(fault)
+        watched = soak_seconds >= WATCH_SECONDS
+        with stand_in_environment(fault, with_limits=watched):
+            adopt(flags, DEMO)
+            sys.exit(demonstrate(resolve(DEMO, os.environ, flags)))
+
+
+@click.command()
+@click.option("--port", default=3000, show_default=True, help="Where the UI is served.")
+def dev_command(port: int) -> None:
+    """Open the Dagster UI with the stand-in behind it."""
+    with answers():
+        sys.exit(serve_ui(port))

@@ -71,8 +71,8 @@ def answers() -> Iterator[None]:
     except NO_DECISION as error:
         _fail(Exit.NO_DECISION, str(error))
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
-        _fail(Exit.NO_DECISION, f"{error.strerror or error}{where}")
+        what = f"{error.filename} cannot be used: " if error.filename else ""
+        _fail(Exit.NO_DECISION, f"{what}{error.strerror or error}")
     except KeyboardInterrupt:
         _fail(Exit.NO_DECISION, "interrupted")
 

@@ -8,13 +8,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from canary_pipeline.commands.exits import BadInputError
-from canary_pipeline.environments import STAGING, served
+from canary_pipeline.commands.exits import BadInputError, answers
+from canary_pipeline.commands.flags import environment_flag
+from canary_pipeline.environments import STAGING, chosen, served
 from canary_pipeline.model.text import duration, one_line
 from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
 from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
@@ -202,3 +204,29 @@ def _styled(cells: Sequence[str]) -> Iterator[Text]:
 def _padded(cells: Sequence[str], widths: Sequence[int]) -> Iterator[str]:
     for cell, width in zip(cells, widths, strict=True):
         yield cell + " " * (width - cell_len(cell))
+
+
+@click.command()
+@click.argument("root", required=False)
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="How many to tell."
+)
+@click.option("--picture", metavar="FILE.png", help="Also draw how long these took, and the ends.")
+@click.option("--json", is_flag=True, help="Print a JSON object a line.")
+@click.option("--limits", is_flag=True, help="Propose limits from passed soaks instead.")
+@environment_flag
+def history_command(
+    root: str | None, limit: int, picture: str | None, environment: str | None, **wanted: bool
+) -> None:
+    """Tell of past rollouts, newest first.
+
+    ROOT is the folder that holds their folders, by default output/canary/spacetime.
+    """
+    with answers():
+        name = environment and chosen(environment, os.environ, "--environment").name
+        if not wanted["limits"]:
+            tell(root, limit, picture, as_json=wanted["json"], environment=name)
+        elif picture is not None or wanted["json"]:
+            raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
+        else:
+            propose(root, limit, name)

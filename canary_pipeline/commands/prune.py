@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from canary_pipeline.commands.exits import BadInputError
+import click
+
+from canary_pipeline.commands.exits import BadInputError, answers
+from canary_pipeline.environments import STAGING
 from canary_pipeline.model.commit import tested
 from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.store.folder import Evidence
@@ -72,3 +75,18 @@ def _delete(folder: Path) -> None:
     folder.rename(going)
     (going / HEADER).unlink()
     shutil.rmtree(going)
+
+
+@click.command()
+@click.argument("root", required=False)
+@click.option("--keep", default="90d", show_default=True, help="Younger ones stay: 90d, 12h.")
+@click.option("--keep-last", default=50, show_default=True, type=click.IntRange(min=0))
+@click.option("--dry-run", is_flag=True, help="Only say which would go.")
+def prune_command(root: str | None, keep: str, keep_last: int, *, dry_run: bool) -> None:
+    """Delete the folders of old rollouts.
+
+    Never of one that is under way or owes a rollback, nor of the newest of a commit. ROOT is the
+    folder that holds their folders, by default output/canary/spacetime.
+    """
+    with answers():
+        prune(Path(root or STAGING.output_root), keep, keep_last, dry_run=dry_run)

@@ -1,18 +1,33 @@
 """`canary-rollout rollback`: make live again what was live before a rollout."""
 
+import os
+import sys
+
+import click
+
 from canary_pipeline.commands.dagster_home import tell_dagster
-from canary_pipeline.commands.exits import Exit
+from canary_pipeline.commands.exits import Exit, answers
+from canary_pipeline.commands.find import find_rollout
+from canary_pipeline.commands.flags import (
+    MENDABLE,
+    SECRETS,
+    adopt,
+    environment_flag,
+    environment_of,
+    settings_flags,
+)
 from canary_pipeline.commands.run import holding, tell_people, worked_in
 from canary_pipeline.model.decision import ROLLBACKS, Reason
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
 from canary_pipeline.rollout.enter import working_on
 from canary_pipeline.rollout.live.rollback import roll_back
 from canary_pipeline.rollout.superseded import refuse_superseded
+from canary_pipeline.sources import RESTORING
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import owed_in
 from canary_pipeline.store.layout import SUMMARY
@@ -44,7 +59,11 @@ def take_back(
         if not superseded and (owed is None or owed.folder != evidence.folder):
             refuse_superseded(evidence, environment.name, "rollback")
         context = working_on(
-            evidence, settings, lambda line: print(line, flush=True), signals.check_again
+            evidence,
+            settings,
+            lambda line: print(line, flush=True),
+            signals.check_again,
+            applies=False,  # whatever would apply a cohort now, this one is taken back
         )
         last, clock = evidence.header().last_attempt, SystemClock()
         if last is not None and last.outcome is None:
@@ -61,3 +80,28 @@ def take_back(
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")
     return Exit.ALLOW if row.status == "passed" else Exit.BLOCK
+
+
+@click.command()
+@click.argument("rollout", metavar="FOLDER|NAME|RUN_ID")
+@click.option("--raise", "may_raise", is_flag=True, help="Even above what is live now.")
+@click.option("--superseded", is_flag=True, help="Although a newer rollout has begun.")
+@environment_flag
+@settings_flags(*SECRETS, *MENDABLE)
+def rollback_command(
+    rollout: str,
+    *,
+    may_raise: bool,
+    superseded: bool,
+    environment: str | None,
+    **flags: str | None,
+) -> None:
+    """Make live again what was live before a rollout that was killed, held or blocked."""
+    with answers():
+        evidence = find_rollout(rollout)
+        evidence.header()
+        there = environment_of(environment, evidence)
+        settings = resolve(there, os.environ, flags, names=RESTORING)
+        adopt(flags, there)
+        code = take_back(evidence, settings, there, may_raise=may_raise, superseded=superseded)
+        sys.exit(code)

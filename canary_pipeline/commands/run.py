@@ -1,31 +1,42 @@
-"""`canary-rollout run` and `resume`: a rollout, from here to its decision."""
+"""`canary-rollout run`: a rollout, from here to its decision."""
 
+import os
+import resource
 import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
-from pathlib import Path
 from typing import Protocol
 
+import click
+
 from canary_pipeline.commands.dagster_home import use_home
-from canary_pipeline.commands.exits import BadInputError, Exit, exit_of
-from canary_pipeline.commands.shared import brought
+from canary_pipeline.commands.exits import Exit, NoDecisionError, answers, exit_of
+from canary_pipeline.commands.flags import (
+    adopt,
+    environment_flag,
+    json_flag,
+    settings_flags,
+)
+from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.reports.summary import remarks
-from canary_pipeline.rollout.attempts import recorded_plan
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
-from canary_pipeline.rollout.superseded import refuse_superseded
+from canary_pipeline.sources import unknown_variables
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.layout import DECISION, SUMMARY
+
+FEWEST_FILES = 64
+"""What Dagster's storage, the gates and their logs hold open together, with some room."""
 
 
 class Engine(Protocol):
@@ -50,7 +61,11 @@ class Dagster:
     """Runs the steps as a run of Dagster's."""
 
     def prepare(self) -> None:
-        """Make sure that there is an instance."""
+        """Make sure that there is an instance, and that it can be used."""
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if most < FEWEST_FILES:
+            message = f"{most} open files are too few: `ulimit -n {FEWEST_FILES}` allows enough"
+            raise NoDecisionError(message)
         use_home()
 
     def execute(
@@ -65,6 +80,24 @@ class Dagster:
 
 
 ENGINE: Engine = Dagster()
+
+
+@click.command()
+@json_flag
+@environment_flag
+@settings_flags()
+def run_command(as_json: bool, environment: str | None, **flags: str | None) -> None:  # noqa: FBT001
+    """Roll out to staging: gates, then cohorts with soaks, then a decision."""
+    with answers():
+        there = chosen(environment, os.environ, "--environment")
+        if not flags["auth_token"]:  # with one, the command is about to start itself again
+            others = served(os.environ).parts
+            for sentence in unknown_variables(there, os.environ, *others):
+                print(f"warning: {sentence}", file=sys.stderr)
+        settings = resolve(there, os.environ, flags)
+        adopt(flags, there)
+
+        sys.exit(roll_out(settings, there, ENGINE, as_json=as_json))
 
 
 def roll_out(
@@ -89,7 +122,7 @@ def roll_out(
     with apart_from_json(as_json), held_here as (held, signals):
         evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
-        code = _followed(evidence, settings, environment, engine, signals)
+        code = followed(evidence, settings, environment, engine, signals)
     tell_people(settings, environment)
     if as_json:
         print(evidence.read_text(DECISION) or "", end="")
@@ -103,35 +136,6 @@ def roll_out(
 def apart_from_json(as_json: bool) -> AbstractContextManager[object]:  # noqa: FBT001 - it is all
     """Print what the body tells people to standard error, where a program reads the output."""
     return redirect_stdout(sys.stderr) if as_json else nullcontext()
-
-
-def go_on(
-    evidence: Evidence,
-    settings: Settings,
-    environment: Environment,
-    engine: Engine,
-    *,
-    superseded: bool = False,
-) -> Exit:
-    """Continue a rollout that was killed, aborted or blocked, and follow it to its decision.
-
-    Args:
-        evidence: The rollout's folder.
-        settings: The settings at hand.
-        environment: What is rolled out to.
-        engine: What runs the steps.
-        superseded: Whether to go on although a newer rollout speaks for the environment.
-    """
-    recorded_plan(evidence.header(), settings)
-    engine.prepare()
-    with holding(settings, environment, "canary-rollout") as (held, signals):
-        evidence = worked_in(evidence, held)
-        if not superseded:
-            refuse_superseded(evidence, environment.name)
-        print(f"rollout folder: {evidence.folder}", flush=True)
-        code = _followed(evidence, settings, environment, engine, signals)
-    tell_people(settings, environment)
-    return code
 
 
 @contextmanager
@@ -151,7 +155,7 @@ def worked_in(evidence: Evidence, held: Holding, *, new: bool = False) -> Eviden
     return Evidence(evidence.folder, evidence.redactor, held)
 
 
-def _followed(
+def followed(
     evidence: Evidence,
     settings: Settings,
     environment: Environment,
@@ -220,22 +224,3 @@ def tell_people(settings: Settings, environment: Environment) -> None:
         problems = [str(error)]
     for problem in problems:
         print(f"warning: a notice waits in the outbox: {problem}", file=sys.stderr)
-
-
-def find_rollout(name: str) -> Evidence:
-    """The rollout of a folder, of a name that any host has published, or of a Dagster run id.
-
-    Raises:
-        BadInputError: When there is none.
-    """
-    folder = brought(name) or Path(name).absolute()
-    if folder.is_dir():
-        return Evidence(folder)
-    use_home()
-    from canary_pipeline.orchestration.launch import rollout_of_run  # noqa: PLC0415 - imports dagster
-
-    evidence = rollout_of_run(name)
-    if evidence is None:
-        message = f"{name!r} is neither a rollout's folder nor the run id of one"
-        raise BadInputError(message)
-    return evidence

@@ -3,10 +3,13 @@
 import getpass
 import os
 import socket
+import sys
 from pathlib import Path
 
-from canary_pipeline.commands.exits import BadInputError, Exit
-from canary_pipeline.environments import served
+import click
+
+from canary_pipeline.commands.exits import BadInputError, Exit, answers
+from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.store.elsewhere import Elsewhere, elsewhere
@@ -73,3 +76,27 @@ def release(environment: Environment, token: int) -> Exit:
     shared.release(token)
     print(f"{environment.name} is free; what claim {token} has left live is told by `status`")
     return Exit.ALLOW
+
+
+@click.command()
+@click.argument("environment", required=False)
+def stop_command(environment: str | None) -> None:
+    """Ask the rollout of ENVIRONMENT, on whatever host, to stop: it ends with its summary.
+
+    The request is seen within 20 seconds. It needs OA_CANARY_EVIDENCE_URL; on one machine a signal
+    is all it takes, and the command says to which process.
+    """
+    with answers():
+        sys.exit(stop(chosen(environment, os.environ, "ENVIRONMENT")))
+
+
+@click.command()
+@click.argument("environment")
+@click.option("--token", type=click.IntRange(min=1), required=True, help="As `status` shows it.")
+def release_command(environment: str, token: int) -> None:
+    """Free ENVIRONMENT from a holder that is dead, rather than wait for two minutes.
+
+    A holder that lives loses the environment, stops, and rolls nothing back.
+    """
+    with answers():
+        sys.exit(release(chosen(environment, os.environ, "ENVIRONMENT"), token))

@@ -1,13 +1,26 @@
 """`canary-rollout status`: who rolls out, what is live, and what a dead rollout has left."""
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+
 from canary_pipeline.commands.dagster_home import end_dead_runs
-from canary_pipeline.commands.exits import Exit
+from canary_pipeline.commands.exits import Exit, answers
+from canary_pipeline.commands.find import find_rollout
+from canary_pipeline.commands.flags import (
+    SECRETS,
+    adopt,
+    environment_flag,
+    environment_of,
+    json_flag,
+    settings_flags,
+)
 from canary_pipeline.commands.run import apart_from_json
+from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
@@ -140,3 +153,33 @@ def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> None:
     for reason in found.reasons:
         print(one_line(f"unreliable: {reason}"))
     print(found)
+
+
+@click.command()
+@click.argument("rollout", metavar="[FOLDER|NAME|RUN_ID]", required=False)
+@json_flag
+@environment_flag
+@settings_flags(*SECRETS)
+def status_command(
+    rollout: str | None,
+    as_json: bool,  # noqa: FBT001 - click's
+    environment: str | None,
+    **flags: str | None,
+) -> None:
+    """Tell what is live in staging, how a rollout stands, and what a dead one has left.
+
+    Of several environments it tells of all, one after another, unless one is named.
+    Exit code 1 says that a rollout which is not at work any more has left a cohort live.
+    """
+    with answers():
+        evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
+        if every and not (evidence or environment or as_json or any(flags.values())):
+            sys.exit(tell_all(every, os.environ))
+        there = (
+            environment_of(environment, evidence)
+            if evidence
+            else chosen(environment, os.environ, "--environment")
+        )
+        adopt(flags, there)
+        settings = resolve(there, os.environ, names=PROBING)
+        sys.exit(tell(evidence, settings, there, as_json=as_json))

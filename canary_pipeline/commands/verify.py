@@ -2,10 +2,15 @@
 
 import json
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from canary_pipeline.commands.exits import BadInputError, Exit, NoDecisionError
+import click
+
+from canary_pipeline.commands.exits import BadInputError, Exit, NoDecisionError, answers
+from canary_pipeline.commands.shared import brought
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.signature import SignatureError, Signers, sign
@@ -25,6 +30,9 @@ EXITS = {"allow": Exit.ALLOW, "block": Exit.BLOCK, "none": Exit.NO_DECISION}
 COHORTS = settings_table(STAGING)["cohorts"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def demands_of(
@@ -133,3 +141,47 @@ def sign_decision(folder: Path, key: Path | None) -> Exit:
         raise NoDecisionError(message) from None
     print(f"signed: {evidence.folder / layout.SIGNATURE} (decision: {found.answer})")
     return Exit.ALLOW
+
+
+@click.command()
+@click.argument("folder", metavar="FOLDER|NAME|ROOT", type=click.Path(path_type=Path))
+@click.option("--commit", metavar="SHA", help="What is to be promoted.")
+@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--signers", metavar="FILE", type=FILE, help="Allowed signers, as git has them.")
+@click.option("--signer", metavar="NAME", help="Which of them must have signed.")
+@click.option("--revoked", metavar="FILE", type=FILE, help="Keys that count no more.")
+@click.option("--cohorts", metavar="5,25,100", help="Cohorts that must have been probed.")
+@click.option(
+    "--cohort-soak-seconds",
+    "soak_seconds",
+    default=0,
+    type=click.IntRange(0),
+    help="How long each must have soaked.",
+)
+@click.option("--environment", metavar="NAME", help="What must have been rolled out to.")
+@click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def verify_command(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+    """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
+
+    Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
+    """
+    with answers():
+        demands = demands_of(**flags)
+        sys.exit(tell(brought(str(folder)) or folder, demands, as_json=as_json))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=FILE,
+    envvar=settings_table(STAGING)["signing_key"].variable,
+    show_envvar=True,
+    help="The SSH key, or a public one whose private half is in the agent.",
+)
+def sign_command(folder: Path, key: Path | None) -> None:
+    """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
+    with answers():
+        sys.exit(sign_decision(folder, key))

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from canary_pipeline.model.decision import Decision, Reason
 from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError
-from canary_pipeline.store.layout import DECISION, SUMMARY
+from canary_pipeline.store.layout import DECISION, HEADER, SUMMARY
 from canary_pipeline.store.outbox import Item, Outbox
 
 NO_DECISION = "no decision"
@@ -129,11 +129,12 @@ def _notice_of(item: Item, ui_url: str | None) -> Notice:
     evidence = Evidence(Path(item.folder))
     reasons = tuple(Reason(*reason) for reason in item.reasons)
     decision, link = item.decision, (evidence.folder / SUMMARY).as_uri() if item.folder else ""
-    found = check(evidence) if item.folder else None
-    if decision == "allow" and found is not None and found.answer != "allow":
+    found = check(evidence) if item.folder and evidence.exists(HEADER) else None
+    if decision == "allow" and (found is None or found.answer != "allow"):
         # Nobody is told of an allow that does not hold any more.
-        decision = NO_DECISION if found.answer == "none" else found.answer
-        reasons = tuple(Reason(why, DECISION) for why in found.reasons)
+        decision = found.answer if found is not None and found.answer == "block" else NO_DECISION
+        why = found.reasons if found is not None else ("it was allow, but its folder is gone",)
+        reasons = tuple(Reason(text, DECISION) for text in why)
     if ui_url and item.run_id:
         link = f"{ui_url.rstrip('/')}/runs/{item.run_id}"
     digest = found.sha256 if found else None

@@ -192,11 +192,16 @@ MENDABLE = (
 """What a person may give anew when a rollout goes on, or is rolled back."""
 
 
-def recorded_plan(header: Header, settings: Settings) -> Plan:
+def recorded_plan(header: Header, settings: Settings, *, applies: bool = True) -> Plan:
     """The plan of a rollout that was opened before: what it recorded then holds until its end.
 
     Only what is never written down (URLs with their secrets, the token) comes from the settings
     at hand, and must still mean the same staging; and what a person gives there to mend a rollback.
+
+    Args:
+        header: What was recorded.
+        settings: The settings at hand.
+        applies: Whether cohorts may be made live: then by the same command as before.
 
     Raises:
         RolloutMismatchError: When they mean another staging.
@@ -218,7 +223,7 @@ def recorded_plan(header: Header, settings: Settings) -> Plan:
         message = f"{name} is another than when this rollout started, in its user info or query"
         raise RolloutMismatchError(message)
     given = settings.sources
-    if "apply_command" in given and not header.skip_gates:
+    if applies and "apply_command" in given and not header.skip_gates:
         _require_same_apply_command(header, plan)
     mended = {name: getattr(plan, name) for name in MENDABLE if name in given}
     return header.plan.model_copy(update=mended if header.changes_staging else {})

@@ -84,6 +84,8 @@ def working_on(
     say: Callable[[str], None] = lambda _line: None,
     check_stop: Callable[[], None] = lambda: None,
     clock: Clock | None = None,
+    *,
+    applies: bool = True,
 ) -> Context:
     """Work on a rollout as its last attempt did, without another one.
 
@@ -96,7 +98,7 @@ def working_on(
     """
     evidence = Evidence(evidence.folder, settings.redactor, evidence.holding)
     header = evidence.header()
-    plan, last = recorded_plan(header, settings), header.last_attempt
+    plan, last = recorded_plan(header, settings, applies=applies), header.last_attempt
     context = Context(
         plan=plan,
         evidence=evidence,

@@ -1,6 +1,7 @@
 """A rollout that is not the newest: worked on only if asked twice, since another one speaks."""
 
 import shlex
+from pathlib import Path
 
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.reports.decided import write_decision, written_decision
@@ -25,8 +26,7 @@ def refuse_superseded(evidence: Evidence, environment: str, command: str = "resu
     Raises:
         SupersededError: When one does.
     """
-    newer = evidence.holding.newer_than(evidence.folder)
-    newer = newer or Journal(environment).newer_than(evidence.folder)
+    newer = _newer(evidence, environment)
     if newer is not None:
         insisting = f"canary-rollout {command} --superseded {shlex.quote(str(evidence.folder))}"
         message = (
@@ -36,6 +36,12 @@ def refuse_superseded(evidence: Evidence, environment: str, command: str = "resu
         raise SupersededError(message)
 
 
+def _newer(evidence: Evidence, environment: str) -> Path | None:
+    """The rollout that speaks for an environment instead, of any host, or None."""
+    published = evidence.holding.newer_than(evidence.folder)
+    return published or Journal(environment).newer_than(evidence.folder)
+
+
 def withdraw_newer(context: Context) -> None:
     """Withdraw what a newer rollout has decided, since this one is about to change staging.
 
@@ -43,10 +49,11 @@ def withdraw_newer(context: Context) -> None:
         OSError: When that cannot be written.
     """
     folder = context.evidence.folder
-    newer = Journal(context.plan.environment).newer_than(folder)
+    holding = context.evidence.holding
+    newer = _newer(context.evidence, context.plan.environment)
     if newer is None:
         return
-    other = Evidence(newer, context.evidence.redactor)
+    other = Evidence(newer, context.evidence.redactor, holding.beside(newer))
     try:
         if other.header().withdrawn:
             return

@@ -131,6 +131,22 @@ class Holding:
             self.publish()
             threading.Thread(target=self._keep_published, name="publish", daemon=True).start()
 
+    def beside(self, folder: Path) -> "Holding":
+        """What it takes to change another rollout's folder too, brought up to what is published.
+
+        Raises:
+            OSError: When the folder cannot be written.
+            StoreUnreachableError: When what is published cannot be read.
+        """
+        other = Holding(self.environment)
+        if self._store is not None:
+            folder.mkdir(exist_ok=True)
+            other.folder, other._claims, other._lease = folder, self._claims, self._lease
+            prefix = rollout_prefix(self.environment, folder.name)
+            other._published = Published(folder, self._store, prefix)
+            other._published.fetch()
+        return other
+
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
         self._holder = dict(holder)

@@ -109,11 +109,6 @@ class Journal:
         newest = self.read().newest
         return newest if newest is not None and newest != folder and newest.is_dir() else None
 
-    def owed_by_another(self, folder: Path) -> Owed | None:
-        """What another rollout than that of this folder has left live, or None."""
-        owed = self.read().owed
-        return owed if owed is not None and owed.folder != folder else None
-
     def _update(self, change: Callable[[State], State]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._locked():

@@ -12,14 +12,27 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+_OF_ROWS = ("claim_token", "commit", "dirty", "forced", "health_file", "health_sha256",
+            "soaked_seconds")  # fmt: skip
+
 ADDED_SINCE: dict[str, tuple[str, ...]] = {
     "files": ("decision.json", "decision.json.sig", "health-*.jsonl"),
-    "rollout.json": ("commit", "dirty"),
-    "gate-results.jsonl": ("commit", "dirty"),
-    "SUMMARY.md": ("- Commit: ",),
-}
+    "rollout.json": (
+        "anew", "claim_token", "cohort_key", "commit", "commit_after", "decided_at",
+        "declared_cohorts", "declared_soak_seconds", "dirty", "duration_seconds", "folder",
+        "gate_groups", "limits", "stop_grace_seconds", "thread_id", "url_digests",
+        "variable_stem", "watch_seconds", "withdrawn",
+    ),
+    "*-results.jsonl": _OF_ROWS,
+    "in-flight/*.json": (*_OF_ROWS, "noted_at", "said"),
+    "SUMMARY.md": (
+        "**Reduced**: ", "- Commit: ", "Gates ran side by side in one checkout.", "## Health",
+        "- cohort 5 % passed, but staging was rolled back since",
+    ),
+}  # fmt: skip
 """What later versions may write beside yesterday's: files; by file its keys, at any depth; the
-beginnings of lines of the summary, of a `## Title` with all its section."""
+beginnings of lines of the summary, of a `## Title` with all its section, of a paragraph with the
+blank line after it."""
 
 _PLACEHOLDERS = {
     r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z": "{moment}",
@@ -92,10 +105,14 @@ def _rows(file: Path, masks: dict[str, str]) -> list[Any]:
 def without_added(found: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
     """Leave out of a folder's content what is in `ADDED_SINCE` and not in the golden one's."""
     return {
-        name: _without(content, expected.get(name), ADDED_SINCE.get(name, ()))
+        name: _without(content, expected.get(name), _added_to(name))
         for name, content in found.items()
         if name in expected or not any(fnmatch(name, known) for known in ADDED_SINCE["files"])
     }
+
+
+def _added_to(name: str) -> tuple[str, ...]:
+    return next((added for known, added in ADDED_SINCE.items() if fnmatch(name, known)), ())
 
 
 def _without(found: Any, expected: Any, added: tuple[str, ...]) -> Any:
@@ -110,6 +127,7 @@ def _without(found: Any, expected: Any, added: tuple[str, ...]) -> Any:
             return [_without(each, known, added) for each, known in pairs]
         case str(), str():
             for start in (each for each in added if each not in expected):
-                section = r"(?:(?!## |Decision: ).*\n)*" if start.startswith("## ") else ""
+                rest = "" if start.startswith("- ") else r"\n?"
+                section = r"(?:(?!## |Decision: ).*\n)*" if start.startswith("## ") else rest
                 found = re.sub(rf"^{re.escape(start)}.*\n{section}", "", found, flags=re.MULTILINE)
     return found

@@ -1,11 +1,12 @@
 """The six rollouts whose folders are golden: everything that a rollout can end in."""
 
+import os
 import signal
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from canary_pipeline_tests.conftest import GATES, Checkout, Commands, await_true
+from canary_pipeline_tests.conftest import CORE, GATES, Checkout, Commands, await_true
 from canary_pipeline_tests.fake_staging import GOOD, Behaviour, FakeStaging, answer
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply
 
@@ -35,10 +36,17 @@ class World:
         let_apply(self.staging, self.checkout.folder)
         for gate in GATES:
             self.checkout.gate(gate, "echo all is well")
+        (self.checkout.folder / ".gitignore").write_text("live.env\nstarted/\n")
         as_somebody = "-c user.name=somebody -c user.email=somebody@localhost"
         for git in ("init -q", "add .", f"{as_somebody} commit -q -m checkout"):
             words = ["git", "-C", str(self.checkout.folder), *git.split()]
             subprocess.run(words, check=True, env=self.commands.environment)
+
+    @property
+    def commit(self) -> str:
+        """What is checked out."""
+        words = ["git", "-C", str(self.checkout.folder), "rev-parse", "HEAD"]
+        return subprocess.check_output(words, text=True).strip()
 
 
 WELL, METRICS = answer(200, GOOD), answer(200, {"delivery": {"total_polls": 7}})
@@ -47,7 +55,10 @@ BROKEN = answer(500, {"error": {"code": "internal"}})
 
 @dataclass(frozen=True)
 class Scenario:
-    """A rollout: its exit code, its arguments, how its world behaves, and whether it is stopped."""
+    """A rollout: its exit code, its arguments, how its world behaves, whether it is stopped.
+
+    With a picture, Dagster runs it, which draws that; the core writes all else alike.
+    """
 
     code: int
     arguments: str
@@ -56,6 +67,7 @@ class Scenario:
     chaos: str = "echo all is well"
     apply_command: str = ""
     stop_in_soak: bool = False
+    with_picture: bool = False
 
     def play(self, world: World) -> Path:
         """Run it to its end; return its folder."""
@@ -63,7 +75,9 @@ class Scenario:
         world.staging.snapshots["/metrics"] = self.metrics
         world.checkout.gate("spacetime-chaos", self.chaos)
         world.commands.environment[APPLY_VARIABLE] = self.apply_command
-        process = world.commands.start("canary-rollout", "run", *self.arguments.split())
+        as_people_do = self.with_picture or NEW_FROM in os.environ
+        words = ("canary-rollout",) if as_people_do else CORE
+        process = world.commands.start(*words, "run", *self.arguments.split())
         if self.stop_in_soak:
             await_true(lambda: _soaks(world.commands), seconds=90)
             process.send_signal(signal.SIGTERM)
@@ -79,7 +93,7 @@ def _soaks(commands: Commands) -> bool:
 
 
 SCENARIOS = {
-    "allow": Scenario(0, "--cohorts 5,100 --cohort-soak-seconds 1"),
+    "allow": Scenario(0, "--cohorts 5,100 --cohort-soak-seconds 1", with_picture=True),
     "block-at-25": Scenario(1, "--cohorts 5,25,100", cohort_25=BROKEN),
     "failing-gate": Scenario(1, "--cohorts 5,100", chaos="echo 'events lost' >&2; exit 3"),
     "dry-run": Scenario(1, "--cohorts 5,100 --skip-gates", metrics=BROKEN),

@@ -46,6 +46,8 @@ def test_today_writes_what_yesterday_wrote(scenario: str, world: World) -> None:
             picture.write_bytes(b"")
 
     expected = determined(golden)
+    if not SCENARIOS[scenario].with_picture:
+        expected.pop("timeline.png", None)
     found = without_added(determined(folder), expected)
 
     assert sorted(found) == sorted(expected)
@@ -97,8 +99,8 @@ def test_today_reads_what_yesterday_decided() -> None:
         assert rollout.outcome == ("aborted" if name == "aborted" else "finished")
 
 
-PROBED_LATER = {"allow": [], "aborted": [], "block-at-25": [25, 100]}
-"""By scenario, what is left to probe; a cohort that was stopped in its soak goes on in it."""
+PROBED_LATER = {"allow": [], "aborted": [5], "block-at-25": [25, 100]}
+"""By scenario, what is left to probe; a soak that was noted by the wall clock alone begins anew."""
 
 
 @pytest.mark.slow
@@ -110,11 +112,11 @@ def test_yesterdays_rollout_goes_on_to_allow(scenario: str, world: World) -> Non
     header = json.loads(text)
     text = text.replace(header["repo_root"], str(world.checkout.folder))
     text = text.replace(header["control_base_url"], world.staging.url)
+    text = text.replace(header["commit"], world.commit)  # elsewhere everything is done anew
+    text = text.replace('"soak_seconds": 20', '"soak_seconds": 1')
     (folder / "rollout.json").write_text(text)
-    for state in folder.glob("in-flight/*"):  # its soak is over, whatever the clock here says
-        state.write_text(re.sub(r"\b20\d\d-", "2020-", state.read_text()))
 
-    result = world.commands.run("canary-rollout", "resume", str(folder))
+    result = world.commands.resume(folder)
 
     assert result.code == 0, result.out + result.err
     assert decision(folder) == "Decision: allow"
@@ -122,4 +124,4 @@ def test_yesterdays_rollout_goes_on_to_allow(scenario: str, world: World) -> Non
     for file in golden.glob("*-results.jsonl"):
         assert (folder / file.name).read_bytes().startswith(file.read_bytes()), file.name
     [rollout] = past_rollouts(folder.parent)
-    assert (rollout.decision, rollout.attempts) == ("allow", 1 if scenario == "allow" else 2)
+    assert (rollout.decision, rollout.attempts) == ("allow", 2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline_tests.conftest import Checkout, Commands, Result, await_true
+from canary_pipeline_tests.conftest import CORE, Checkout, Commands, Result, await_true
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
 
@@ -23,8 +23,7 @@ class Host:
 
     def start(self, *arguments: str, **more: str) -> "subprocess.Popen[str]":
         """Start `canary-rollout` with the core alone."""
-        core = ("-m", "canary_pipeline_tests.core_alone")
-        return self.commands.start("python", *core, *arguments, more=more)
+        return self.commands.start(*CORE, *arguments, more=more)
 
     def run(self, *arguments: str, **more: str) -> Result:
         return self.commands.finish(self.start(*arguments, **more))

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from datetime import UTC, datetime
 
 import pytest
 
@@ -183,7 +184,7 @@ def test_on_one_machine_a_lock_file_that_is_taken_away_stops_the_rollout(world: 
 
 @pytest.mark.slow
 def test_dagster_holds_and_publishes_too(world: World) -> None:
-    result = world.one.commands.rollout(*COHORTS)
+    result = world.one.commands.run("canary-rollout", "run", *COHORTS)
     assert result.code == 0, result.out + result.err
     assert statuses(world.published) == PASSED
     job = world.one.commands.job(more={"OA_STAGING_CANARY_COHORTS": "5"})
@@ -210,3 +211,19 @@ def test_rows_of_who_had_lost_the_claim_are_ignored_and_block(world: World) -> N
     ]
     assert "claim 2 after one of claim 3" in record.problems[0].message
     assert not decide(record).allowed
+
+
+def test_what_a_newer_rollout_of_another_host_has_allowed_is_withdrawn(world: World) -> None:
+    world.checkout.gate("sync-security", "exit 1")
+    assert world.one.run("run", "--cohorts", "5").code == 1
+    world.checkout.gate("sync-security", "exit 0")
+    old = world.published.name
+    await_true(lambda: datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ") > old.partition("-")[2])
+    assert world.other.run("run", "--cohorts", "5").code == 0
+    newer = world.shared / "rollouts/staging" / world.other.folder.name
+
+    refused = world.one.run("resume", old)
+    assert (refused.code, newer.name in refused.err) == (2, True)
+    assert world.one.run("resume", old, "--superseded").code == 0
+    assert world.other.run("verify", str(world.other.folder)).code == 1
+    assert decision(newer) == "Decision: block"

@@ -12,7 +12,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError
-from canary_pipeline.commands.run import find_rollout
+from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration import executor, launch
 from canary_pipeline.orchestration.pages import promotion_key

@@ -1,6 +1,5 @@
 """What a rollout that is not at work any more has left live."""
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -9,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from canary_pipeline.model.record import AttemptOutcome, Header
-from canary_pipeline.outside.claim import Claim
+from canary_pipeline.outside.claim import lock_folder
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.conclusion import end_attempt
 from canary_pipeline.rollout.live.leftover import LeftLive, left_live
@@ -115,7 +114,7 @@ def test_a_rollout_that_is_at_work_leaves_nothing_and_hides_no_other(
     if another:
         working = make(applied=False)
 
-    with Claim("staging", {"run": working.folder.name, "pid": str(os.getpid())}):
+    with lock_folder(working.folder, {}):
         assert told(tmp_path) == (KILLED if another else None)
     assert told(tmp_path) == KILLED
 

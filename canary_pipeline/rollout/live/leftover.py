@@ -8,7 +8,7 @@ from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED
-from canary_pipeline.outside.claim import current_holder
+from canary_pipeline.outside.claim import FOLDER_LOCK, current_holder, holder_of
 from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
 from canary_pipeline.store.elsewhere import elsewhere
@@ -94,8 +94,7 @@ def _left(folder: Path, record: Record) -> LeftLive | None:
     owes = owes_rollback(record) or not _ended(record)
     if header.live_before is None or header.applied_percent is None or not owes:
         return None
-    holder = current_holder(header.environment) or {}
-    if holder.get("run") in header.run_ids:
+    if holder_of(folder / FOLDER_LOCK) is not None:  # somebody works on it
         return None
     commands = restoring_commands(record, folder)
     return LeftLive(folder, header.applied_percent, _how(record), commands, header.environment)

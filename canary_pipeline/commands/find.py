@@ -1,0 +1,27 @@
+"""Finding the rollout that a command is about."""
+
+from pathlib import Path
+
+from canary_pipeline.commands.dagster_home import use_home
+from canary_pipeline.commands.exits import BadInputError
+from canary_pipeline.commands.shared import brought
+from canary_pipeline.store.folder import Evidence
+
+
+def find_rollout(name: str) -> Evidence:
+    """The rollout of a folder, of a name that any host has published, or of a Dagster run id.
+
+    Raises:
+        BadInputError: When there is none.
+    """
+    folder = brought(name) or Path(name).absolute()
+    if folder.is_dir():
+        return Evidence(folder)
+    use_home()
+    from canary_pipeline.orchestration.launch import rollout_of_run  # noqa: PLC0415 - imports dagster
+
+    evidence = rollout_of_run(name)
+    if evidence is None:
+        message = f"{name!r} is neither a rollout's folder nor the run id of one"
+        raise BadInputError(message)
+    return evidence
