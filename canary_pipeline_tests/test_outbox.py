@@ -104,9 +104,15 @@ def test_a_withdrawal_is_told(at_hand: AtHand, receiver: Receiver) -> None:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("ending", ["gone", "edited"])
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("gone", "it was allow, but its folder is gone"),
+        ("edited", "gate-results.jsonl is not the file that decision.json names"),
+    ],
+)
 def test_an_allow_that_does_not_hold_any_more_is_not_told_as_one(
-    ending: str, at_hand: AtHand, receiver: Receiver
+    ending: str, said: str, at_hand: AtHand, receiver: Receiver
 ) -> None:
     evidence, _ = at_hand.roll_out("allowed")
     if ending == "gone":
@@ -118,6 +124,8 @@ def test_an_allow_that_does_not_hold_any_more_is_not_told_as_one(
 
     [(_, body)] = receiver.got
     assert body["decision"] == "no decision"
+    [reason, *_] = body["reasons"]
+    assert reason["text"] == said
 
 
 def test_the_command_tells_at_its_end_and_a_deaf_receiver_changes_no_code(

@@ -149,9 +149,9 @@ def _snapshot_metadata(entered: Context, kind: SnapshotKind) -> dict[str, dg.Met
     watched = _soaks_metadata(entered) if kind == "runtime_metrics" else {}
     kept = [name for name in names if evidence.exists(name)]
     return {
-        "changes": table(snapshot_deltas(evidence, kind, plan.cohorts)),
+        **watched,  # before the table, which is long
         "snapshots": dg.MetadataValue.int(len(kept)),
-        **watched,
+        "changes": table(snapshot_deltas(evidence, kind, plan.cohorts)),
         **files_metadata(evidence, kept),
     }
 

@@ -12,8 +12,11 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.runs import environment_of, runs_of, tell_decision, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, announce
 
-WORKER_TAG = "canary/worker"
-"""Which process works on a run; a copied tag names another run, and so says nothing."""
+WORKER_TAG = ".dagster/canary_worker"
+"""Which process works on a run; a copied tag names another run, and so says nothing.
+
+It is for this module alone: what begins so, the UI does not show.
+"""
 
 UNDER_WAY = (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 

@@ -105,7 +105,7 @@ class RolloutExecutor(dg.Executor):
             raise dg.DagsterExecutionInterruptedError(work.stop.why)
         if not failed and (decision is None or not decision.allowed):
             raise RolloutNotAllowedError("the run ended without a summary that says allow")
-        if not failed:
+        if not failed and is_over(instance, run.run_id) is None:  # by force, since the last look
             work.promote(instance)
 
 

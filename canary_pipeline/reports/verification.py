@@ -96,7 +96,10 @@ def check(evidence: Evidence) -> Verification:
     found, files = Verification(evidence.folder), evidence.digests()
     unreadable = tuple(name for name, digest in files.items() if not digest)
     if unreadable:
-        reasons = tuple(f"{name} is no file that can be read" for name in unreadable)
+        reasons = tuple(
+            "the folder cannot be read" if name == "." else f"{name} is no file that can be read"
+            for name in unreadable
+        )
         return replace(found, reasons=reasons, changed=unreadable)
     if not evidence.exists(layout.DECISION):
         return replace(found, reasons=(_why_none(evidence),), changed=(layout.DECISION,))

@@ -34,7 +34,7 @@ UNPUBLISHED = "unpublished"
 def is_decided_on(name: str) -> bool:
     """Whether a decision is about this file: about all but itself, pictures and what passes."""
     path = PurePath(name)
-    passing = path.parts[0] in (IN_FLIGHT, UNPUBLISHED) or path.match(TEMPORARY)
+    passing = path.parts[:1] in ((IN_FLIGHT,), (UNPUBLISHED,)) or path.match(TEMPORARY)
     passing = passing or name in (_CLAIM, PUBLISHED)
     return not passing and name not in (DECISION, SIGNATURE) and path.suffix != ".png"
 

@@ -14,7 +14,7 @@ from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.environments import STAGING
-from canary_pipeline.orchestration import launch
+from canary_pipeline.orchestration import executor, launch
 from canary_pipeline.orchestration.pages import promotion_key
 from canary_pipeline.orchestration.runs import (
     DECISION_TAG,
@@ -43,11 +43,17 @@ class Launches:
         self, parent: str | None = None, steps: Sequence[str] = (), **tags: str
     ) -> tuple[str, bool]:
         """Launch, or re-execute; the run's id, and whether it is green."""
-        arguments: Any = ("staging", self.plan, 4)
+        arguments: Any = (self.plan, 4)
         job = dg.build_reconstructable_job(launch.__name__, "job_of", arguments)
         options = parent and dg.ReexecutionOptions(parent_run_id=parent, step_selection=steps)
         result = dg.execute_job(job, self.instance, reexecution_options=options or None, tags=tags)
         return result.run_id, result.success
+
+    def force_terminate(self, handler: BaseHTTPRequestHandler) -> None:
+        """Answer a probe well, after somebody has pressed *Force termination*."""
+        [run] = self.instance.get_runs()
+        self.instance.report_run_canceled(run)
+        answer(200, GOOD)(handler)
 
     def decision(self, run_id: str) -> str:
         found = self.instance.get_run_by_id(run_id)
@@ -170,13 +176,8 @@ def test_a_run_that_is_force_terminated_stops_and_rolls_back(
     launches: Launches, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OA_STAGING_CANARY_COHORT_SOAK_SECONDS", "60")
-
-    def force_terminate(handler: BaseHTTPRequestHandler) -> None:
-        [run] = launches.instance.get_runs()
-        launches.instance.report_run_canceled(run)
-        answer(200, GOOD)(handler)
-
-    launches.at_hand.staging.probes[5] = force_terminate
+    launches.plan = launches.at_hand.settings().plan.model_dump_json()
+    launches.at_hand.staging.probes[5] = launches.force_terminate
 
     run_id, green = launches.run()
 
@@ -187,3 +188,14 @@ def test_a_run_that_is_force_terminated_stops_and_rolls_back(
     assert (last.detail or "").startswith("force-terminated in Dagster")
     assert launches.decision(run_id) == "block"
     assert page(launches.instance) == ("block", False)
+
+
+def test_a_run_that_is_force_terminated_at_its_very_end_promotes_nothing(
+    launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executor, "RUN_LOOK_UP_SECONDS", 3600.0)
+    launches.at_hand.staging.probes[100] = launches.force_terminate
+
+    launches.run()
+
+    assert launches.promoted == []
