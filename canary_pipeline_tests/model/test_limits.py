@@ -4,7 +4,6 @@ import math
 import re
 from typing import Any
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -88,16 +87,17 @@ JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@given(st.dictionaries(st.sampled_from("abcd"), JSON_VALUES))
-def test_names_are_those_of_the_changes_table(value: dict[str, Any]) -> None:
-    flat = pd.json_normalize(value).to_dict(orient="records")[0] if value else {}
-    expected = {
-        name: float(item)
-        for name, item in flat.items()
-        if isinstance(item, (int, float)) and not isinstance(item, bool)
-    }
+def flat(value: Any, path: str = "") -> dict[str, float]:
+    if isinstance(value, dict):
+        parts = (flat(item, f"{path}.{key}" if path else key) for key, item in value.items())
+        return {name: number for part in parts for name, number in part.items()}
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return {path: float(value)} if is_number and path else {}
 
-    assert numbers_of(value) == expected
+
+@given(st.dictionaries(st.sampled_from("abcd"), JSON_VALUES))
+def test_names_are_dotted_paths(value: dict[str, Any]) -> None:
+    assert numbers_of(value) == flat(value)
 
 
 def test_only_numbers_that_can_be_judged_are_numbers() -> None:
