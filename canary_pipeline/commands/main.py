@@ -2,6 +2,7 @@
 
 import signal
 from importlib import import_module
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import click
@@ -34,6 +35,13 @@ COMMANDS = {
 }
 
 
+def _refuse_without_its_extra() -> None:
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        message = f"the stand-in needs {', '.join(missing)}; to install that: "
+        raise BadInputError(f"{message}pip install 'canary-pipeline[demo]'")
+
+
 class _Lazy(click.Group):
     """Imports a command when it is called, so that each takes only the time that it needs."""
 
@@ -47,13 +55,9 @@ class _Lazy(click.Group):
             return None
         module, _, name = COMMANDS[cmd_name].place.partition(":")
         with answers():
-            try:
-                found = getattr(import_module(f"canary_pipeline.commands.{module}"), name)
-            except ModuleNotFoundError as error:
-                if error.name not in NEEDED:
-                    raise
-                message = f"the stand-in needs {', '.join(NEEDED)}; to install that: "
-                raise BadInputError(f"{message}pip install 'canary-pipeline[demo]'") from None
+            if module == "demo":
+                _refuse_without_its_extra()
+            found = getattr(import_module(f"canary_pipeline.commands.{module}"), name)
         return found if isinstance(found, click.Command) else None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,5 +25,7 @@ def as_nobody(*command: str, **variables: str) -> "subprocess.CompletedProcess[s
 
 def let_in(tmp_path: Path) -> None:
     """Let other users look into a test's folder, which pytest closes."""
-    for folder in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(0o755)
+    temporary = Path(tempfile.gettempdir()).resolve()
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.resolve().is_relative_to(temporary) and folder.resolve() != temporary:
+            folder.chmod(0o755)

@@ -31,7 +31,7 @@ from canary_pipeline_tests.fake_staging import (
 )
 
 TIMEOUT = 5.0
-PAYLOAD = {"thread_id": "thread", "cohort_key": "user:thread"}
+PAYLOAD = {"thread_id": "staging-canary-thread-5", "cohort_key": "user:staging-canary-5"}
 SHORT = 0.5
 
 
