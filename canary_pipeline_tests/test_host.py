@@ -79,8 +79,15 @@ def test_a_disk_that_others_fill_leaves_what_was_written_readable(
 
 
 def test_a_checkout_that_vanishes_blocks(commands: Commands, checkout: Checkout) -> None:
-    checkout.gate("spacetime-provision-staging", f"rm -rf '{checkout.folder}'")
-    checkout.gate("sync-security", "sleep 1; scripts/no-more")
+    there, begun = checkout.folder, checkout.folder.with_name("begun")
+    checkout.gate(
+        "spacetime-provision-staging",
+        f"until [ -e '{begun}' ]; do sleep 0.1; done; until rm -rf '{there}'; do sleep 0.1; done",
+    )
+    checkout.gate(
+        "sync-security",
+        f"touch '{begun}'; while [ -e '{there}' ]; do sleep 0.1; done; scripts/no-more",
+    )
 
     result = commands.rollout("--cohorts", "5")
 

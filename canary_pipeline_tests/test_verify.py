@@ -38,7 +38,7 @@ def kept_allow(world: Rollouts) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kept_block(world: Rollouts) -> Path:
+def kept_block(world: Rollouts, kept_allow: Path) -> Path:  # noqa: ARG001 - it is to be older
     world.staging.probes[25] = answer(500, {"error": {"code": "internal"}})
     try:
         return world.rollout("block", code=1)
@@ -311,6 +311,15 @@ def test_a_later_block_supersedes_an_older_allow(world: Rollouts, root: Path) ->
     shutil.rmtree(root / "a-block")
     assert of_root(root, commit=world.commit) == "allow"
     assert of_root(root, commit=OTHER) == "none"
+
+
+def test_a_block_is_not_hidden_by_an_allow_of_the_same_moment(root: Path) -> None:
+    at = Evidence(root / "a-block").header().decided_at
+    forge(root / "b-allow", lambda header: header.update(decided_at=at))
+
+    assert of_root(root) == "block"
+    shutil.rmtree(root / "a-block")
+    assert of_root(root) == "allow"
 
 
 def test_a_rollout_of_another_commit_does_not_answer(world: Rollouts, root: Path) -> None:

@@ -46,7 +46,9 @@ _HEADERS = {
     "Accept-Encoding": "identity",  # what is kept as evidence is what was sent
     "User-Agent": "canary-pipeline",
 }
-logging.getLogger("urllib3.connection").disabled = True  # it logs URLs with all that they hold
+# It logs URLs with all that they hold. To disable it would not last: a `dictConfig`, such as that
+# of Dagster, enables every logger.
+logging.getLogger("urllib3.connection").addFilter(lambda _: False)
 
 
 def exchange(

@@ -227,13 +227,14 @@ def _soak(said: Details, demands: Demands) -> str | None:
 def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
     """Whether the newest decision below a root can be relied on; of its commit, if one is asked.
 
-    Newest is what was worked on last. A rollout counts for every commit that it has seen, so that
-    none can hide a later block behind an older `allow`.
+    Newest is what was worked on last; of several at the same moment, one that does not allow. A
+    rollout counts for every commit that it has seen, so that none can hide a later block behind an
+    older `allow`.
 
     Raises:
         OSError: When the root cannot be listed.
     """
-    dated: list[tuple[datetime, str, Evidence]] = []
+    dated: list[tuple[datetime, Evidence]] = []
     environments = set()
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         evidence = Evidence(folder)
@@ -246,14 +247,16 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
         header = record.header
         if demands.ask_for(header.environment) and demands.commit in (None, *commits_seen(record)):
             environments.add(header.environment)
-            dated.append((_touched_at(header), folder.name, evidence))
+            dated.append((_touched_at(header), evidence))
     if len(environments) > 1:
         several = " and ".join(sorted(environments))
         return Verification(root, (f"there are rollouts of {several}; --environment says which",))
     if not dated:
         which = f"commit {demands.commit}" if demands.commit else "any kind"
         return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
-    return verify(max(dated)[2], demands, now)
+    newest = max(touched for touched, _ in dated)
+    found = [verify(evidence, demands, now) for touched, evidence in dated if touched == newest]
+    return next((one for one in found if one.answer != "allow"), found[-1])
 
 
 def _touched_at(header: Header) -> datetime:

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import logging
+import logging.config
 import socket
 import threading
 import time
@@ -214,11 +216,13 @@ def test_no_failure_tells_a_secret(sent: bytes, scheme: str) -> None:
 def test_a_header_that_cannot_be_read_does_not_log_the_url(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    with raw_server(as_sent("X: y\r\nno header", b"{}")) as url:
-        found = ask(f"{url}/?key=qu3ry")
+    for _ in range(2):
+        with raw_server(as_sent("X: y\r\nno header", b"{}")) as url:
+            found = ask(f"{url}/?key=qu3ry")
 
-    assert isinstance(found, Answer)
-    assert "qu3ry" not in caplog.text
+        assert isinstance(found, Answer)
+        assert "qu3ry" not in caplog.text
+        logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # as Dagster
 
 
 @pytest.mark.parametrize(
