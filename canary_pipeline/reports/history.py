@@ -74,11 +74,6 @@ class PastRollout:
     highest_passed: int | None = None
     launched_by: str = ""
 
-    @property
-    def longest_gate(self) -> tuple[str, float] | None:
-        """The gate that took longest, and its seconds."""
-        return max(self.gate_seconds, key=lambda gate: gate[1], default=None)
-
     def to_json_object(self) -> dict[str, Any]:
         """The rollout for other tools: moments as RFC 3339, durations in seconds."""
         return {
