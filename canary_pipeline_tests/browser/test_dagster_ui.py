@@ -23,9 +23,7 @@ pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.timeout(300),  # the first test waits for `dagster dev` and the browser too
-    # One `dagster dev` for all. pytest 9.2 with pytest-xdist 3.8 distributes them all the same
-    # (pytest-xdist issue 1386), so `make test` runs them without workers.
-    pytest.mark.xdist_group("browser"),
+    pytest.mark.xdist_group("browser"),  # one `dagster dev` for all
 ]
 
 ASSETS = (
