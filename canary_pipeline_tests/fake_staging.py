@@ -53,7 +53,7 @@ class FakeStaging:
         server.daemon_threads = True
         fake = cls(f"http://127.0.0.1:{server.server_port}", token)
         server.fake = fake  # type: ignore[attr-defined]
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:
             yield fake
