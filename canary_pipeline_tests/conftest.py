@@ -21,6 +21,7 @@ from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 from canary_pipeline.store.journal import VARIABLE as JOURNAL_VARIABLE
 from canary_pipeline_tests.fake_staging import FakeStaging
+from canary_pipeline_tests.forked_core import Forks, forks
 
 TOKEN = "token-that-must-stay-secret"  # noqa: S105 - what tests search for
 
@@ -44,15 +45,20 @@ CORE = ("python", "-m", "canary_pipeline_tests.core_alone")
 DAGSTER_JOB = ("dagster", "job", "execute", "-m", "canary_pipeline", "-j", "staging_canary_rollout")
 
 
+def pytest_configure() -> None:
+    """Let signals end what the tests start, also where a shell began these in its background."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests first, so that no worker is left with one in the end; one browser at a time."""
+    """Slow tests first, so that no worker is left with one in the end."""
     for item in items:
         if "in_process" in getattr(item, "fixturenames", ()):  # a whole run of Dagster's
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if item.get_closest_marker("browser"):
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @pytest.fixture(autouse=True)
@@ -138,6 +144,7 @@ class Commands:
 
     folder: Path
     environment: dict[str, str]
+    core: Forks
     started: list["subprocess.Popen[str]"] = field(default_factory=list)
 
     def start(
@@ -166,8 +173,12 @@ class Commands:
         return process
 
     def run(self, program: str, *arguments: str, more: Mapping[str, str] | None = None) -> Result:
-        """Run a program to its end."""
-        return self.finish(self.start(program, *arguments, more=more))
+        """Run a program to its end; the core alone in a fork, which is quicker to start."""
+        if (program, *arguments)[: len(CORE)] != CORE:
+            return self.finish(self.start(program, *arguments, more=more))
+        environment = {**self.environment, **(more or {})}
+        ended = self.core.run(self.folder, environment, *arguments[len(CORE) - 1 :])
+        return Result(ended.code, ended.out, ended.err)
 
     def finish(self, process: "subprocess.Popen[str]") -> Result:
         """Wait for a program's end."""
@@ -229,13 +240,21 @@ def new_dagster_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def core() -> Iterator[Forks]:
+    """Where commands of the core alone are forked from."""
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "HOME")}
+    with forks({**kept, "PYTHONPATH": str(Path(__file__).parents[1])}) as forked:
+        yield forked
+
+
 @pytest.fixture
 def commands(
     tmp_path: Path,
     checkout: Checkout,
     staging: FakeStaging,
-    journal: Path,
     new_dagster_home: Path,
+    core: Forks,
 ) -> Iterator[Commands]:
     """Commands that are configured for the test's own checkout and staging, without soaks."""
     folder = tmp_path / "work"
@@ -253,7 +272,7 @@ def commands(
             "DAGSTER_HOME": str(tmp_path / "dagster"),
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "CANARY_PIPELINE_CLAIM_DIR": str(tmp_path),
-            JOURNAL_VARIABLE: str(journal),
+            JOURNAL_VARIABLE: str(tmp_path / "journal"),
             "OA_STAGING_REPO_ROOT": str(checkout.folder),
             "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "0",
             "OA_STAGING_CONTROL_BASE_URL": staging.url,
@@ -261,6 +280,7 @@ def commands(
             "OA_RUNTIME_METRICS_URL": f"{staging.url}/metrics",
             "OA_CONTROL_STATUS_URL": f"{staging.url}/status",
         },
+        core,
     )
     shutil.copytree(new_dagster_home, tmp_path / "dagster")
     yield world

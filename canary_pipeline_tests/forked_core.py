@@ -1,7 +1,8 @@
 """Runs `canary-rollout` with the core alone in forks of a warm process, and kills them on request.
 
-A kill costs a fork instead of an interpreter's start, so every moment of a rollout can be tried.
-The process that forks has no threads. It reads a JSON object a line, and answers each with one.
+A rollout costs a fork instead of an interpreter's start, so that every moment of one can be tried.
+The process that forks has no threads. It reads a JSON object a line, and answers each with two:
+the fork's process id, and how it ended.
 """
 
 import json
@@ -10,15 +11,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from canary_pipeline.commands import run
 from canary_pipeline.commands.main import main
-from canary_pipeline_tests.core_alone import CoreAlone
+from canary_pipeline_tests import core_alone
 
 
 @dataclass(frozen=True)
@@ -27,96 +29,150 @@ class Ended:
 
     Attributes:
         code: Its exit code, or the negative number of the signal that ended it.
-        out: What it printed.
-        moments: Around what changed files, in order: `before fsync of gate-results.jsonl`.
+        out: What it printed to stdout.
+        err: What it printed to stderr.
+        moments: Around what changed files, in order: `before fsync of gate-results.jsonl`; only
+            where they were counted.
     """
 
     code: int
     out: str
+    err: str
     moments: tuple[str, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Forks:
-    """The process that forks, seen from the test."""
+    """The process that forks, seen from the test; begun anew after a test that gave up waiting."""
 
-    process: "subprocess.Popen[str]"
+    environment: Mapping[str, str]
+    process: "subprocess.Popen[str] | None" = None
 
     def run(
-        self, folder: Path, environment: Mapping[str, str], *arguments: str, kill_at: int = 0
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        *arguments: str,
+        kill_at: int | None = None,
     ) -> Ended:
-        """Run a command to its end, or until it is killed at its n-th moment, from 1."""
+        """Run a command to its end, or until it is killed at its n-th moment, from 1.
+
+        Args:
+            folder: Where it works.
+            environment: All of its variables.
+            arguments: The command's.
+            kill_at: The moment; 0 counts them and kills at none, None does not even count.
+        """
         asked = {
             "folder": str(folder),
             "environment": dict(environment),
             "arguments": arguments,
             "kill_at": kill_at,
         }
-        assert self.process.stdin
-        assert self.process.stdout
-        print(json.dumps(asked), file=self.process.stdin, flush=True)
-        answered = json.loads(self.process.stdout.readline())
-        return Ended(answered["code"], answered["out"], tuple(answered["moments"]))
+        process = self.process = self.process or _warm(self.environment)
+        assert process.stdin
+        assert process.stdout
+        pid = 0
+        try:
+            print(json.dumps(asked), file=process.stdin, flush=True)
+            pid = json.loads(process.stdout.readline())
+            answered = json.loads(process.stdout.readline())
+        except BaseException:  # the test gives up waiting
+            self.end()
+            if pid:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+            raise
+        return Ended(**{**answered, "moments": tuple(answered["moments"])})
+
+    def end(self) -> None:
+        """End the process that forks."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
 
 
 @contextmanager
 def forks(environment: Mapping[str, str]) -> Iterator[Forks]:
-    """Start the process that forks."""
-    words = [sys.executable, "-m", "canary_pipeline_tests.forked_core"]
-    with subprocess.Popen(
-        words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield Forks(process)
-        finally:
-            process.kill()
+    """Have forks of a process with these variables, which each fork replaces by its own."""
+    found = Forks(environment)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
+def _warm(environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "canary_pipeline_tests.forked_core"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def _serve() -> None:
-    run.ENGINE = CoreAlone()
+    run.ENGINE = core_alone.CoreAlone()
     for line in sys.stdin:
-        print(json.dumps(_forked(**json.loads(line))), flush=True)
+        for answered in _forked(**json.loads(line)):
+            print(json.dumps(answered), flush=True)
 
 
 def _forked(
-    folder: str, environment: Mapping[str, str], arguments: Sequence[str], kill_at: int
-) -> dict[str, Any]:
-    moments, printed = Path(folder, "moments"), Path(folder, "printed")
+    folder: str, environment: Mapping[str, str], arguments: Sequence[str], kill_at: int | None
+) -> Iterator[Any]:
+    out, err, moments = (os.memfd_create(name) for name in ("out", "err", "moments"))
     pid = os.fork()
     if pid == 0:
+        os.setsid()
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        _count(moments, kill_at)
+        time.tzset()
+        for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), out, err)):
+            os.dup2(file, number)
+        # A command with a token among its arguments starts itself again without it.
+        sys.orig_argv = [sys.executable, "-m", core_alone.__name__, *arguments]
+        if kill_at is not None:
+            _count(moments, kill_at)
         os._exit(_answer(arguments))
+    yield pid
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    return {"code": code, "out": printed.read_text(), "moments": moments.read_text().splitlines()}
+    said = [_read(file) for file in (out, err, moments)]
+    yield {"code": code, "out": said[0], "err": said[1], "moments": said[2].splitlines()}
+
+
+def _read(file: int) -> str:
+    """What is in a file without a name, which is gone then."""
+    with os.fdopen(file, "rb") as opened:
+        opened.seek(0)
+        return opened.read().decode()
 
 
 def _answer(arguments: Sequence[str]) -> int:
     try:
         main(list(arguments), prog_name="canary-rollout")
     except SystemExit as ended:
-        sys.stdout.flush()
         return int(ended.code or 0)
+    finally:
+        sys.stdout.flush()
     return 99
 
 
-def _count(moments: Path, kill_at: int) -> None:
+def _count(moments: int, kill_at: int) -> None:
     """Note every moment around a change to files; die at one of them.
 
     Between what is synced and what gets its name or is removed nothing differs for who comes later.
     """
-    handle = os.open(moments, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
     lock, seen = threading.Lock(), 0
 
     def note(what: str) -> None:
         nonlocal seen
         with lock:
-            os.write(handle, f"{what}\n".encode())
+            os.write(moments, f"{what}\n".encode())
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)

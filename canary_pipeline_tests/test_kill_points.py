@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from canary_pipeline_tests.conftest import (
     rows,
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
-from canary_pipeline_tests.forked_core import Ended, Forks, forks
+from canary_pipeline_tests.forked_core import Ended
 from canary_pipeline_tests.live_staging import (
     APPLY_VARIABLE,
     FAKE_APPLY,
@@ -47,7 +46,6 @@ RUN = ("run", "--cohorts", "5,100", "--cohort-soak-seconds", "0")
 class World:
     """One rollout's: its folders, and the staging that it changes."""
 
-    forks: Forks
     commands: Commands
     checkout: Checkout
     staging: FakeStaging
@@ -64,7 +62,7 @@ class World:
 
     def run(self, *arguments: str, kill_at: int = 0) -> Ended:
         commands = self.commands
-        return self.forks.run(commands.folder, commands.environment, *arguments, kill_at=kill_at)
+        return commands.core.run(commands.folder, commands.environment, *arguments, kill_at=kill_at)
 
     @property
     def folder(self) -> Path | None:
@@ -106,13 +104,10 @@ def outcome(world: World, code: int) -> Outcome:
 
 
 @pytest.fixture
-def world(
-    commands: Commands, checkout: Checkout, staging: FakeStaging, journal: Path
-) -> Iterator[World]:
+def world(commands: Commands, checkout: Checkout, staging: FakeStaging, journal: Path) -> World:
     let_apply(staging, checkout.folder)
     commands.environment[TIMEOUT_VARIABLE] = "20"
-    with forks(commands.environment) as forking:
-        yield World(forking, commands, checkout, staging, journal)
+    return World(commands, checkout, staging, journal)
 
 
 def undisturbed(kind: str, world: World) -> tuple[Outcome, tuple[str, ...]]:

@@ -28,7 +28,6 @@ from canary_pipeline_tests.conftest import (
     statuses,
 )
 from canary_pipeline_tests.fake_staging import Behaviour, FakeStaging, answer, send
-from canary_pipeline_tests.forked_core import forks
 from canary_pipeline_tests.live_staging import (
     APPLY_VARIABLE,
     FAKE_APPLY,
@@ -225,19 +224,19 @@ def test_what_was_written_before_a_kill_is_judged_first(
 def test_a_kill_at_any_moment_of_a_look_leaves_a_soak_that_comes_out_the_same(
     watched: Commands,
 ) -> None:
-    with forks(watched.environment) as forked:
-        whole = forked.run(watched.folder, watched.environment, "run")
-        assert whole.code == 0, whole.out
-        moments = [n for n, what in enumerate(whole.moments, 1) if "health-5.jsonl" in what]
-        assert len(moments) >= 6
-        for moment in moments[:5]:
-            watched.folder = watched.folder.parent / f"killed-{moment}"
-            watched.folder.mkdir()
-            forked.run(watched.folder, watched.environment, "run", kill_at=moment)
-            [folder] = watched.folders
-            ended = forked.run(watched.folder, watched.environment, "resume", str(folder))
-            assert ended.code == 0, (whole.moments[moment - 1], ended.out)
-            assert decision(folder) == "Decision: allow"
+    forked = watched.core
+    whole = forked.run(watched.folder, watched.environment, "run", kill_at=0)
+    assert whole.code == 0, whole.out
+    moments = [n for n, what in enumerate(whole.moments, 1) if "health-5.jsonl" in what]
+    assert len(moments) >= 6
+    for moment in moments[:5]:
+        watched.folder = watched.folder.parent / f"killed-{moment}"
+        watched.folder.mkdir()
+        forked.run(watched.folder, watched.environment, "run", kill_at=moment)
+        [folder] = watched.folders
+        ended = forked.run(watched.folder, watched.environment, "resume", str(folder))
+        assert ended.code == 0, (whole.moments[moment - 1], ended.out)
+        assert decision(folder) == "Decision: allow"
 
 
 # -- before the soak --------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import pytest
 from canary_pipeline.local_staging.stand_in import local_staging
 from canary_pipeline_tests.browser.chromium import ARGUMENTS, PROGRAM
 from canary_pipeline_tests.conftest import Commands
+from canary_pipeline_tests.forked_core import Forks
 from canary_pipeline_tests.test_dagster_dev import serving
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(new_dagster_home: Path) -> Iterator[Served]:
+def served(new_dagster_home: Path, core: Forks) -> Iterator[Served]:
     # Its paths are on the screenshots, so they are short and say nothing of who took them.
     with tempfile.TemporaryDirectory(prefix="canary-") as name:
         world = Path(name)
@@ -58,6 +59,7 @@ def served(new_dagster_home: Path) -> Iterator[Served]:
                     "CANARY_PIPELINE_CLAIM_DIR": str(world),
                     "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "2",
                 },
+                core,
             )
             try:
                 with serving(commands) as dev:
