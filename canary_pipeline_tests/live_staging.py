@@ -1,6 +1,7 @@
-"""A staging that really changes: the stand-in, and commands that apply to it."""
+"""A staging that really changes, and commands that apply to it: the stand-in, or a quicker one."""
 
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,17 +10,17 @@ from typing import Any
 
 import requests
 
+from canary_pipeline.local_staging.faults import FAULT_PERCENT
 from canary_pipeline.local_staging.stand_in import (
     APPLY_COMMAND,
     CHECKOUT,
-    LocalStaging,
     local_staging,
 )
-from canary_pipeline_tests.conftest import PROGRAMS, Commands, await_true, rows
-from canary_pipeline_tests.fake_staging import FakeStaging, send
+from canary_pipeline_tests.conftest import PROGRAMS, TOKEN, Checkout, Commands, await_true, rows
+from canary_pipeline_tests.fake_staging import GOOD, FakeStaging, answer, send
 
-APPLY = str(CHECKOUT / APPLY_COMMAND)
-"""The stand-in's apply script, from whatever folder."""
+APPLY = '"$APPLY_CANARY"'
+"""The script that changes a live staging, from whatever folder."""
 
 APPLY_VARIABLE = "OA_STAGING_CANARY_APPLY_COMMAND"
 ROLLBACK_VARIABLE = "OA_STAGING_CANARY_ROLLBACK_COMMAND"
@@ -37,18 +38,15 @@ VARIABLES = {
 
 @dataclass
 class LiveStaging:
-    """The stand-in that serves, and the commands whose world it is the staging of."""
+    """A staging that serves, and the commands whose world it is the staging of."""
 
-    staging: LocalStaging
+    base_url: str
+    token_file: Path
     commands: Commands
-
-    @property
-    def token_file(self) -> Path:
-        return Path(self.staging.environment[TOKEN_FILE_VARIABLE])
 
     def status(self) -> Any:
         """What is live, once the service answers."""
-        url = f"{self.staging.base_url}/api/v1/control/runtime-routing/status"
+        url = f"{self.base_url}{ROUTING_STATUS}"
 
         def ask() -> Any:
             try:
@@ -103,12 +101,13 @@ def live_staging(
             {
                 **staging.environment,
                 **own,
-                APPLY_VARIABLE: APPLY,
+                APPLY_VARIABLE: str(CHECKOUT / APPLY_COMMAND),
                 TIMEOUT_VARIABLE: "10",
                 "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": "3",
             }
         )
-        yield LiveStaging(staging, commands)
+        token_file = Path(staging.environment[TOKEN_FILE_VARIABLE])
+        yield LiveStaging(staging.base_url, token_file, commands)
 
 
 def rollback_rows(folder: Path) -> list[dict[str, Any]]:
@@ -161,3 +160,83 @@ def let_apply(staging: FakeStaging, checkout: Path) -> None:
     """Let a fake staging serve what `FAKE_APPLY` makes live in a checkout."""
     file = checkout / "live.env"
     staging.snapshots[ROUTING_STATUS] = lambda handler: send(handler, 200, live_in(file))
+
+
+_APPLIES_WITH_FAULT = {
+    "apply-does-nothing": "exit 0",
+    "apply-fails": '[ "$OA_RUNTIME_CANARY_USER_PERCENT" -lt 25 ] || exit 1',
+}
+LATE_SECONDS = 2.5
+DRIFTS_AFTER_SECONDS = 1.0
+
+
+def let_change(
+    commands: Commands, staging: FakeStaging, checkout: Checkout, fault: str = "", **live: str
+) -> LiveStaging:
+    """Let the commands roll out to a fake staging, and make their cohorts live there.
+
+    Args:
+        commands: Whose environment is changed.
+        staging: Serves what is live in the checkout.
+        checkout: Where the script is that makes variables live.
+        fault: One of the stand-in's `error-at-25`, `apply-…`, `drift`, which is the same here.
+        live: Variables that are live before.
+    """
+    script, token_file = checkout.folder / "apply", checkout.folder.parent / "token"
+    script.write_text(
+        f"#!/bin/bash\nset -e\ncd '{checkout.folder}'\n"
+        f"[ -f '{token_file}' ]\n"
+        'echo "applying $OA_RUNTIME_CANARY_USER_PERCENT %"\n'
+        f"{_APPLIES_WITH_FAULT.get(fault, '')}\n"
+        'cp "$OA_STAGING_CANARY_ENV_FILE" new.env\nmv new.env live.env\n'
+    )
+    script.chmod(0o755)
+    token_file.write_text(TOKEN)
+    served = _Served(checkout.folder / "live.env", fault)
+    served.file.write_text("".join(f"{name}={value}\n" for name, value in live.items()))
+    staging.snapshots[ROUTING_STATUS] = lambda handler: send(handler, 200, served.status())
+    staging.snapshots["/status"] = lambda handler: send(
+        handler, 200, {"data": {"runtimeRouting": served.status()["data"]}}
+    )
+    for percent in (5, 25, 100):
+        staging.probes[percent] = lambda handler: send(handler, 200, served.evaluated())
+    if fault == "error-at-25":
+        staging.probes[25] = answer(500, {})
+    del commands.environment["OA_STAGING_CONTROL_AUTH_TOKEN"]
+    commands.environment |= {
+        "APPLY_CANARY": str(script),
+        TOKEN_FILE_VARIABLE: str(token_file),
+        APPLY_VARIABLE: APPLY,
+        TIMEOUT_VARIABLE: "10",
+        "OA_STAGING_CANARY_HTTP_TIMEOUT_SECONDS": "3",
+    }
+    return LiveStaging(staging.url, token_file, commands)
+
+
+class _Served:
+    """What a file makes live, with the faults that are a matter of time."""
+
+    def __init__(self, file: Path, fault: str) -> None:
+        self.file, self._fault = file, fault
+        self._shown, self._seen_25_at = "", float("inf")
+
+    def status(self) -> dict[str, Any]:
+        """What the routing status answers now."""
+        if self._fault == "apply-lands-late" and self.file.exists():
+            age = time.time() - self.file.stat().st_mtime
+            late = self.file.with_name("late.env")
+            if age >= LATE_SECONDS or not late.exists():
+                late.write_text(self.file.read_text())
+            return live_in(late)
+        if time.monotonic() > self._seen_25_at + DRIFTS_AFTER_SECONDS:
+            self.file.unlink(missing_ok=True)
+        found = live_in(self.file)
+        if self._fault == "drift" and found["data"]["canary_user_percent"] == FAULT_PERCENT:
+            self._seen_25_at = min(self._seen_25_at, time.monotonic())
+        return found
+
+    def evaluated(self) -> dict[str, Any]:
+        """What a probe is answered: the canary's driver where most are in it."""
+        percent = int(live_in(self.file)["data"]["canary_user_percent"])
+        canary = {"driver": "runtime_service", "reason": "user_canary"}
+        return {"data": canary} if percent > FAULT_PERCENT else GOOD

@@ -2,8 +2,8 @@
 
 import json
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from canary_pipeline_tests.conftest import (
     files_with,
     statuses,
 )
+from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import (
     APPLY,
     APPLY_VARIABLE,
@@ -30,7 +31,7 @@ from canary_pipeline_tests.live_staging import (
     VARIABLES,
     LiveStaging,
     commands_by_hand,
-    live_staging,
+    let_change,
     rollback_rows,
     section,
 )
@@ -48,13 +49,8 @@ NewLive = Callable[..., LiveStaging]
 
 
 @pytest.fixture
-def new_live(commands: Commands, tmp_path: Path) -> Iterator[NewLive]:
-    with ExitStack() as stack:
-
-        def make(fault: str | None = None, **more: str) -> LiveStaging:
-            return stack.enter_context(live_staging(commands, tmp_path / "state", fault, **more))
-
-        yield make
+def new_live(commands: Commands, staging: FakeStaging, checkout: Checkout) -> NewLive:
+    return partial(let_change, commands, staging, checkout)
 
 
 @pytest.fixture
@@ -103,7 +99,7 @@ def test_staging_climbs_with_the_cohorts_and_stays_where_an_allowed_rollout_leav
     ]  # fmt: skip
     assert [row["live_after_soak"]["user_percent"] for row in found] == [5, 25, 100]
     assert [row["driver"] for row in found] == [
-        "control_service", "runtime_service", "runtime_service",
+        "control_service", "control_service", "runtime_service",
     ]  # fmt: skip
     moments = [f"{side}_{percent}" for percent in (5, 25, 100) for side in ("before", "after")]
     seen = [
@@ -235,7 +231,7 @@ def test_without_a_readable_routing_status_nothing_is_applied(
 def test_a_staging_that_cannot_be_asked_any_more_is_said_loudly_and_restored_by_hand(
     live: LiveStaging, commands: Commands
 ) -> None:
-    lost = f"{APPLY} && sleep 1.5 && mv '{live.token_file}' '{live.token_file}.lost'"
+    lost = f"{APPLY} && mv '{live.token_file}' '{live.token_file}.lost'"
 
     result = commands.rollout("--cohorts", "5", more={APPLY_VARIABLE: lost, TIMEOUT_VARIABLE: "1"})
 
@@ -404,7 +400,7 @@ def test_a_signal_blocks_at_once_and_then_staging_is_restored(  # noqa: PLR0917
     commands: Commands,
     tmp_path: Path,
 ) -> None:
-    live = new_live("apply-lands-late" if phase == "verify" else None)
+    live = new_live("apply-lands-late" if phase == "verify" else "")
     told = f"[ -f '{tmp_path}/told' ] || until [ -f '{tmp_path}/told' ]; do sleep 0.1; done"
     process = start(commands, way, phase, tmp_path, **{ROLLBACK_VARIABLE: f"{told}; {APPLY}"})
     if phase != "verify":
