@@ -3,10 +3,13 @@
 Whatever is written goes through the redactor, so that no caller can forget the token in it.
 """
 
+import errno
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import file_digest, sha256
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,9 @@ from canary_pipeline.store.holding import NOTHING, Holding
 from canary_pipeline.store.log import Log
 from canary_pipeline.store.published import CONCLUDING
 from canary_pipeline.store.writing import append_row, write_whole
+
+MOST_BYTES = 64 * 1024 * 1024
+"""What is read at once: only logs grow to that, and they are not."""
 
 
 class Files:
@@ -44,16 +50,27 @@ class Files:
     def read_bytes(self, name: str) -> bytes:
         """What a file holds; nothing where it cannot be read."""
         try:
-            return (self.folder / name).read_bytes()
+            return self.read_whole(name)
         except OSError:
             return b""
 
     def read_text(self, name: str) -> str | None:
         """A file's text, or None where it cannot be read."""
         try:
-            return (self.folder / name).read_text(encoding="utf-8", errors="replace")
+            return self.read_whole(name).decode("utf-8", "replace")
         except OSError:
             return None
+
+    def read_whole(self, name: str) -> bytes:
+        """What a file holds.
+
+        Raises:
+            OSError: When it cannot be read, is no regular file, or larger than `MOST_BYTES`.
+        """
+        with _opened(self.folder / name) as file:
+            if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
+            return file.read()
 
     def changed_at(self) -> datetime | None:
         """When a file was last added to or taken from the folder, or None where unknown."""
@@ -72,7 +89,7 @@ class Files:
     def sha256(self, name: str) -> str | None:
         """A file's SHA-256 in hexadecimal, or None where it cannot be read."""
         try:
-            with (self.folder / name).open("rb") as file:
+            with _opened(self.folder / name) as file:
                 return file_digest(file, sha256).hexdigest()
         except OSError:
             return None
@@ -82,13 +99,13 @@ class Files:
 
         It is empty for what is no regular file, or cannot be read.
         """
-        names = (found for found in _below(self.folder, "") if layout.is_decided_on(found[0]))
+        names = (found for found in _below(self.folder) if layout.is_decided_on(found[0]))
         return {name: (self.sha256(name) or "") if regular else "" for name, regular in names}
 
     def tail(self, name: str, lines: int, most_bytes: int = 16384) -> str:
         """The last lines of a file, as text."""
         try:
-            with (self.folder / name).open("rb") as file:
+            with _opened(self.folder / name) as file:
                 file.seek(0, os.SEEK_END)
                 file.seek(max(file.tell() - most_bytes, 0))
                 text = file.read().decode("utf-8", "replace")
@@ -141,15 +158,35 @@ class Files:
         return Log(path.open("wb", buffering=0), self.redactor)
 
 
-def _below(folder: Path, prefix: str) -> Iterator[tuple[str, bool]]:
-    """The names of all that a folder holds, links not followed, and whether each is a file."""
+def _opened(path: Path) -> BufferedReader:
+    """Open a regular file: a pipe would be waited for, and a device may never end.
+
+    Raises:
+        OSError: When it is anything else, or cannot be opened.
+    """
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        yield prefix or ".", False
-        return
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _below(Path(entry.path), f"{prefix}{entry.name}/")
-        else:
-            yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except ValueError as error:  # a name that no file can have
+        raise OSError(errno.EINVAL, str(error), repr(path)) from None
+    mode = os.fstat(handle).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(handle)
+        code = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+        raise OSError(code, os.strerror(code), str(path))
+    return os.fdopen(handle, "rb")
+
+
+def _below(folder: Path) -> Iterator[tuple[str, bool]]:
+    """The names of all that a folder holds, links not followed, and whether each is a file."""
+    waiting = [""]
+    while waiting:
+        prefix = waiting.pop()
+        try:
+            with os.scandir(folder / prefix) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{prefix}{entry.name}/")
+                    else:
+                        yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
+        except OSError:
+            yield prefix or ".", False

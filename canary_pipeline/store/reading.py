@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -48,7 +47,7 @@ class Reading(Files):
             NotARolloutError: When it is missing or cannot be read.
         """
         try:
-            header = Header.model_validate_json((self.folder / layout.HEADER).read_bytes())
+            header = Header.model_validate_json(self.read_whole(layout.HEADER))
         except FileNotFoundError:
             message = f"{self.folder} holds no {layout.HEADER}"
             raise NotARolloutError(message) from None
@@ -78,22 +77,26 @@ class Reading(Files):
             tuple(rollback_rows),
         )
 
-    def verified_record(self) -> Record:
+    def verified_record(self, known: Mapping[str, str] | None = None) -> Record:
         """Read every row, and find a problem in each file that is not as it was written.
 
         Each row holds a link of a hash chain over its file, and the SHA-256 of whatever file it
         names; rows belong to an attempt that the header knows.
+
+        Args:
+            known: By name, the SHA-256 of every file that a row may name; by default each is read.
 
         Raises:
             NotARolloutError: When `rollout.json` cannot be read.
         """
         record = self.record()
         digests = {ref.name: ref.sha256 for row in record.rows for ref in row.files()}
+        digest_of = self.sha256 if known is None else known.get
         soaked_since = {layout.health(p) for p, row in record.cohorts if self._soaked_since(p, row)}
         found = [
             Problem(name, "is missing or is not the file that its row was written for")
             for name, digest in digests.items()
-            if self.sha256(name) != digest and name not in soaked_since
+            if digest_of(name) != digest and name not in soaked_since
         ]
         found += self._chain_problems(record.header.sealed)
         found += self._health_problems(record)
@@ -129,7 +132,7 @@ class Reading(Files):
 
     def _rows(self, name: str, model: type[RowModel], problems: list[Problem]) -> list[RowModel]:
         try:
-            data = (self.folder / name).read_bytes()
+            data = self.read_whole(name)
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -164,13 +167,19 @@ class Reading(Files):
 
     def in_flight(self, step: str) -> InFlight | None:
         """What a step that has begun and not ended was doing, or None."""
-        return _read_in_flight(self.folder / layout.in_flight(step))
+        return self._in_flight(layout.in_flight(step))
 
     def all_in_flight(self) -> Sequence[InFlight]:
         """Every step that has begun and not ended."""
         paths = sorted((self.folder / layout.IN_FLIGHT).glob("*.json"))
-        states = (_read_in_flight(path) for path in paths)
+        states = (self._in_flight(f"{layout.IN_FLIGHT}/{path.name}") for path in paths)
         return [state for state in states if state is not None]
+
+    def _in_flight(self, name: str) -> InFlight | None:
+        try:
+            return InFlight.model_validate_json(self.read_bytes(name))
+        except ValidationError:
+            return None
 
 
 def _strangers(record: Record) -> list[Problem]:
@@ -191,13 +200,6 @@ def _strangers(record: Record) -> list[Problem]:
         Problem(name, f"holds rows of {what} that {layout.HEADER} does not know")
         for name, what in sorted(strange)
     ]
-
-
-def _read_in_flight(path: Path) -> InFlight | None:
-    try:
-        return InFlight.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return None
 
 
 def _first_line(error: Exception) -> str:

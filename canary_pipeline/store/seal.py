@@ -57,7 +57,7 @@ def _chain_of(line: bytes) -> str:
     """The link that a row holds, or a word that no row can hold."""
     try:
         return str(json.loads(line)["chain"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "none"
 
 
@@ -66,6 +66,6 @@ def _link(previous: str, line: bytes) -> str:
     try:
         row = json.loads(line)
         row.pop("chain", None)
-    except (ValueError, AttributeError, TypeError):
+        return sha256(previous.encode() + json_line(row)).hexdigest()[:LINK_DIGITS]
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return "broken"
-    return sha256(previous.encode() + json_line(row)).hexdigest()[:LINK_DIGITS]

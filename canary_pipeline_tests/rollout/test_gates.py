@@ -36,7 +36,7 @@ def ran(command: str, context: Context) -> GateRow:
 
 
 def log_of(row: GateRow, context: Context) -> bytes:
-    return context.evidence.read_bytes(row.log_file or "")
+    return (context.evidence.folder / (row.log_file or "no log")).read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
 """A reader never sees half a file or half a row, and edited evidence is not believed."""
 
+import inspect
 import json
 import multiprocessing
 import resource
 import signal
+import sys
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
@@ -277,6 +280,22 @@ def test_a_line_that_is_no_row_is_a_problem_that_is_named(line: bytes, evidence:
     (evidence.folder / GATE_ROWS).write_bytes(line)
 
     assert evidence.record().problems == (Problem(GATE_ROWS, "line 1 is not a row"),)
+
+
+def test_a_file_is_found_deeper_than_functions_may_call_each_other(
+    evidence: Evidence,
+) -> None:
+    deep = Path(*"d" * 200)
+    (evidence.folder / deep).mkdir(parents=True)
+    (evidence.folder / deep / "file").write_text("")
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)
+    try:
+        found = evidence.digests()
+    finally:
+        sys.setrecursionlimit(before)
+
+    assert found[f"{deep}/file"] == sha256(b"").hexdigest()
 
 
 def test_a_file_of_rows_that_cannot_be_read_is_a_problem(evidence: Evidence) -> None:
