@@ -197,7 +197,7 @@ OTHER = "0" * 40
         ({"cohorts": (5, 25, 100)}, "allow", ""),
         ({"cohorts": (5, 10, 25, 50, 100)}, "none", "nobody probed a cohort of 10, 50 %"),
         ({"soak_seconds": 0}, "allow", ""),
-        ({"soak_seconds": 900}, "none", "its cohorts soak 0 s"),
+        ({"soak_seconds": 900}, "none", "its cohorts soaked 0 s"),
         ({"demo": True}, "none", "it is a rollout of staging"),
         ({"environment": "staging"}, "allow", ""),
         ({"environment": "staging-eu"}, "none", "it is a rollout of staging"),
@@ -223,13 +223,14 @@ def test_a_decision_from_the_future_is_none(allow: Path) -> None:
     assert "from the future" in found.reasons[0]
 
 
-def test_cohorts_that_nobody_probed_do_not_count_as_probed(world: Rollouts) -> None:
+def test_cohorts_that_nobody_probed_count_neither_as_probed_nor_as_soaked(world: Rollouts) -> None:
     unset = {"OA_STAGING_CONTROL_BASE_URL": "", "OA_STAGING_CONTROL_AUTH_TOKEN": ""}
-    folder = world.rollout("unprobed", more=unset)
+    folder = world.rollout("unprobed", "--cohort-soak-seconds", "900", more=unset)
 
     assert answered(folder) == "allow"
     assert details(folder)["warnedTests"] == ["cohort 5", "cohort 25", "cohort 100"]
     assert answered(folder, cohorts=(5,)) == "none"
+    assert answered(folder, soak_seconds=900) == "none"
 
 
 def test_a_demo_is_refused_unless_one_is_asked_for(allow: Path) -> None:
@@ -458,7 +459,7 @@ def write(file: Path, data: bytes) -> None:
 def test_what_is_no_file_is_refused(make: Callable[[Path], object], allow: Path) -> None:
     make(allow / "logs" / "odd")
 
-    assert check(Evidence(allow)).reasons == ("logs/odd is no file that can be read",)
+    assert check(Evidence(allow)).reasons == ("logs/odd is nothing that can be read",)
 
 
 # -- the command ------------------------------------------------------------------------------

@@ -35,44 +35,28 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
-def demands_of(
-    *,
-    commit: str | None,
-    max_age: str | None,
-    signers: Path | None,
-    signer: str | None,
-    revoked: Path | None,
-    cohorts: str | None,
-    soak_seconds: int,
-    demo: bool,
-    environment: str | None,
-) -> Demands:
-    """What the flags ask for.
-
-    Raises:
-        SettingError: When a flag has a value that is not accepted, or lacks another one.
-    """
-    if commit is not None and not re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", commit.lower()):
-        raise SettingError("--commit", repr(commit), "the full id of a commit")
-    if bool(signers) != bool(signer) or (revoked and not signers):
-        said = "given without the others" if revoked else "given alone"
-        raise SettingError("--signers, --signer or --revoked", said, "a file and a name in it")
-    return Demands(
-        commit=commit.lower() if commit else None,
-        max_age=_age(max_age) if max_age is not None else None,
-        signers=Signers(signers, signer, revoked) if signers and signer else None,
-        cohorts=COHORTS.read("--cohorts", cohorts) if cohorts is not None else (),
-        soak_seconds=soak_seconds,
-        demo=demo,
-        environment=environment,
-    )
+def _commit(text: str | None) -> str | None:
+    if text is None or re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", text.lower()):
+        return text and text.lower()
+    raise SettingError("--commit", repr(text), "the full id of a commit")
 
 
-def _age(text: str) -> timedelta:
+def _age(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
     found = re.fullmatch("([0-9]{1,6})([smhd])", text)
     if found is None:
         raise SettingError("--max-age", repr(text), "a number with s, m, h or d, such as 24h")
     return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+def _signers(file: Path | None, name: str | None, revoked: Path | None) -> Signers | None:
+    if file and name:
+        return Signers(file, name, revoked)
+    if file is None and name is None and revoked is None:
+        return None
+    said = "given without the others"
+    raise SettingError("--signers, --signer or --revoked", said, "a file and a name in it")
 
 
 def tell(folder: Path, demands: Demands, *, as_json: bool) -> Exit:
@@ -101,7 +85,7 @@ def _fields(found: Verification) -> dict[str, object]:
         "changed": found.changed,
         "signer": found.signer,
         "sha256": found.sha256,
-        "decision": json.loads(found.data) if found.statement else None,
+        "decision": json.loads(found.data) if found.answer != "none" else None,
     }
 
 
@@ -161,13 +145,30 @@ def sign_decision(folder: Path, key: Path | None) -> Exit:
 @click.option("--environment", metavar="NAME", help="What must have been rolled out to.")
 @click.option("--demo", is_flag=True, help="It is a demo that is asked for.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
-def verify_command(folder: Path, as_json: bool, **flags: Any) -> None:  # noqa: FBT001 - click's
+def verify_command(
+    *,
+    folder: Path,
+    as_json: bool,
+    commit: str | None,
+    max_age: str | None,
+    signers: Path | None,
+    signer: str | None,
+    revoked: Path | None,
+    cohorts: str | None,
+    **others: Any,
+) -> None:
     """Tell whether one can rely on a decision: on a rollout's, or on the newest one below ROOT.
 
     Reads only. Exit codes: 0 an allow, 1 a believable block, 2 bad input, 3 nothing to rely on.
     """
     with answers():
-        demands = demands_of(**flags)
+        demands = Demands(
+            commit=_commit(commit),
+            max_age=_age(max_age),
+            signers=_signers(signers, signer, revoked),
+            cohorts=() if cohorts is None else COHORTS.read("--cohorts", cohorts),
+            **others,
+        )
         sys.exit(tell(brought(str(folder)) or folder, demands, as_json=as_json))
 
 

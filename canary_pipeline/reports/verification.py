@@ -18,7 +18,7 @@ from canary_pipeline.outside.signature import Signers, problem_of
 from canary_pipeline.reports.decided import derived
 from canary_pipeline.reports.statement import Details, Statement, cohort_name
 from canary_pipeline.store import layout
-from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
 
 CLOCKS_APART = timedelta(minutes=1)
 """How far the clock of the host that decided may be ahead of the one that verifies."""
@@ -93,44 +93,39 @@ class Verification:
 
 def check(evidence: Evidence) -> Verification:
     """Whether a decision follows from all else that its folder holds, whoever wrote that."""
-    found, files = Verification(evidence.folder), evidence.digests()
-    unreadable = tuple(name for name, digest in files.items() if not digest)
+    files = evidence.digests()
+    unreadable = {name: "is nothing that can be read" for name in sorted(files) if not files[name]}
     if unreadable:
-        reasons = tuple(
-            "the folder cannot be read" if name == "." else f"{name} is no file that can be read"
-            for name in unreadable
-        )
-        return replace(found, reasons=reasons, changed=unreadable)
+        return _found(evidence, unreadable)
     if not evidence.exists(layout.DECISION):
-        return replace(found, reasons=(_why_none(evidence),), changed=(layout.DECISION,))
+        return _found(evidence, {layout.DECISION: f"is missing{_why_none(evidence)}"})
     data = evidence.read_bytes(layout.DECISION)
     try:
         statement = Statement.model_validate_json(data)
     except ValidationError:
-        why = f"{layout.DECISION} is not as this version knows it (schema 1)"
-        return replace(found, reasons=(why,), changed=(layout.DECISION,))
+        return _found(evidence, {layout.DECISION: "is not as this version knows it (schema 1)"})
     changed = dict(_changed(files, statement.details.files)) or _not_derived(evidence, files, data)
-    return replace(
-        found,
-        reasons=tuple(f"{name} {how}" for name, how in changed.items()),
-        changed=tuple(changed),
-        statement=statement,
-        data=data,
-    )
+    return replace(_found(evidence, changed), statement=statement, data=data)
+
+
+def _found(evidence: Evidence, changed: dict[str, str]) -> Verification:
+    """What is wrong with which files, as a verification."""
+    shown = {name: "the folder" if name == "." else name for name in changed}
+    reasons = tuple(f"{shown[name]} {how}" for name, how in changed.items())
+    return Verification(evidence.folder, reasons, tuple(changed))
 
 
 def _why_none(evidence: Evidence) -> str:
-    missing = f"{layout.DECISION} is missing"
     try:
         header = evidence.header()
     except NotARolloutError as error:
-        return f"{missing}, and {error}"
+        return f", and {error}"
     last = header.last_attempt
     if last is not None and last.outcome is None:
-        return f"{missing}: attempt {last.attempt} is under way, or was killed"
+        return f": attempt {last.attempt} is under way, or was killed"
     if header.decided_at is None:
-        return f"{missing}: nothing was decided, or by a version that wrote none"
-    return missing
+        return ": nothing was decided, or by a version that wrote none"
+    return ""
 
 
 def _changed(files: dict[str, str], listed: dict[str, str]) -> Iterator[tuple[str, str]]:
@@ -146,7 +141,7 @@ def _changed(files: dict[str, str], listed: dict[str, str]) -> Iterator[tuple[st
 def _not_derived(evidence: Evidence, files: dict[str, str], data: bytes) -> dict[str, str]:
     """What does not follow from the folder although every file is the one that was named."""
     try:
-        should_be = derived(evidence, evidence.verified_record(), files)
+        should_be = derived(evidence, evidence.verified_record(files), files)
     except Exception as error:  # noqa: BLE001 - whatever its files hold, an answer is given
         return {layout.DECISION: f"cannot be derived ({type(error).__name__})"}
     if should_be.summary != evidence.read_bytes(layout.SUMMARY):
@@ -164,27 +159,34 @@ def verify(evidence: Evidence, demands: Demands, now: datetime) -> Verification:
         demands: What is asked of it.
         now: The time.
     """
-    found = check(evidence)
+    found, signers = check(evidence), demands.signers
     if found.reasons or found.statement is None:
         return found
     reasons = _unmet(found.statement, demands, now)
-    if demands.signers is None:
-        return replace(found, reasons=tuple(reasons))
-    if not evidence.exists(layout.SIGNATURE):
-        reasons.insert(0, f"{layout.SIGNATURE} is missing: the decision is not signed")
-    elif why := problem_of(found.data, evidence.folder / layout.SIGNATURE, demands.signers):
-        reasons.insert(0, f"{layout.SIGNATURE}: {why}")
-    return replace(found, reasons=tuple(reasons), signer=demands.signers.name)
+    if signers is None:
+        return replace(found, reasons=reasons)
+    unsigned = _unsigned(found, signers)
+    if unsigned is not None:
+        return replace(found, reasons=(unsigned, *reasons))
+    return replace(found, reasons=reasons, signer=signers.name)
 
 
-def _unmet(statement: Statement, demands: Demands, now: datetime) -> list[str]:
+def _unsigned(found: Verification, signers: Signers) -> str | None:
+    signature = found.folder / layout.SIGNATURE
+    if not signature.is_file():
+        return f"{layout.SIGNATURE} is missing: the decision is not signed"
+    why = problem_of(found.data, signature, signers)
+    return None if why is None else f"{layout.SIGNATURE}: {why}"
+
+
+def _unmet(statement: Statement, demands: Demands, now: datetime) -> tuple[str, ...]:
     """What of the demands is not met, in the order in which people ask."""
     said = statement.details
     found = [_commit(statement, demands), _age(said, demands, now)]
-    found += [_cohorts(statement, demands), _soak(said, demands)]
+    found += [_cohorts(statement, demands), _soak(statement, demands)]
     if not demands.ask_for(said.environment):
         found.append(f"it is a rollout of {said.environment}, which was not asked for")
-    return [reason for reason in found if reason is not None]
+    return tuple(reason for reason in found if reason is not None)
 
 
 def _commit(statement: Statement, demands: Demands) -> str | None:
@@ -218,10 +220,11 @@ def _cohorts(statement: Statement, demands: Demands) -> str | None:
     return f"nobody probed a cohort of {', '.join(missing)} %" if missing else None
 
 
-def _soak(said: Details, demands: Demands) -> str | None:
-    if said.soak_seconds >= demands.soak_seconds:
+def _soak(statement: Statement, demands: Demands) -> str | None:
+    soak = 0 if statement.predicate.warned_tests else statement.details.soak_seconds
+    if soak >= demands.soak_seconds:
         return None
-    return f"its cohorts soak {said.soak_seconds} s, and {demands.soak_seconds} s are asked for"
+    return f"its cohorts soaked {soak} s, and {demands.soak_seconds} s are asked for"
 
 
 def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
@@ -236,14 +239,12 @@ def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
     """
     dated: list[tuple[datetime, Evidence]] = []
     environments = set()
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    for folder in sorted(rollout_folders(root, layout.OF_A_ROLLOUT)):
         evidence = Evidence(folder)
         try:
             record = evidence.record()
         except NotARolloutError as error:
-            if any(evidence.exists(name) for name in layout.OF_A_ROLLOUT):
-                return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
-            continue
+            return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
         header = record.header
         if demands.ask_for(header.environment) and demands.commit in (None, *commits_seen(record)):
             environments.add(header.environment)

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -143,23 +143,29 @@ class Evidence(Reading):
         self._drop_empty_in_flight()
 
 
-def rollout_folders(root: Path) -> list[Path]:
-    """The folders directly below a root that hold a `rollout.json`, in no particular order.
+def rollout_folders(root: Path, names: Sequence[str] = (layout.HEADER,)) -> list[Path]:
+    """The folders directly below a root that hold a rollout, in no particular order.
 
     One that cannot be looked into is among them, since nobody can say that it holds none.
+
+    Args:
+        root: The folder.
+        names: Each shows that a folder is a rollout's.
 
     Raises:
         OSError: When the root itself cannot be listed.
     """
     with os.scandir(root) as entries:
-        return [Path(entry.path) for entry in entries if _may_hold_a_rollout(entry)]
+        return [Path(entry.path) for entry in entries if _may_hold(entry, names)]
 
 
-def _may_hold_a_rollout(entry: "os.DirEntry[str]") -> bool:
-    try:
-        os.lstat(f"{entry.path}/{layout.HEADER}")
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return entry.is_dir(follow_symlinks=False)
-    return True
+def _may_hold(entry: "os.DirEntry[str]", names: Sequence[str]) -> bool:
+    for name in names:
+        try:
+            os.lstat(f"{entry.path}/{name}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:
+            return Path(entry.path).is_dir()
+        return True
+    return False
