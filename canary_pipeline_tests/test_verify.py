@@ -493,8 +493,9 @@ def test_what_cannot_be_asked_is_bad_input(words: str, world: Rollouts, kept_all
     run(world, str(kept_allow), *words.split(), code=2)
 
 
-def test_a_folder_that_is_not_there_is_bad_input(world: Rollouts) -> None:
-    run(world, "nowhere", code=2)
+@pytest.mark.parametrize("name", ["nowhere", ""])
+def test_a_folder_that_is_not_there_is_bad_input(name: str, world: Rollouts) -> None:
+    assert "is no folder: accepted is" in run(world, name, code=2)
 
 
 WATCHED = """

@@ -31,6 +31,7 @@ COHORTS = settings_table(STAGING)["cohorts"]
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+NO_FOLDER = "{} is no folder: accepted is a rollout's, or one that holds such folders"
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -66,8 +67,7 @@ def tell(folder: Path, demands: Demands, *, as_json: bool) -> Exit:
         BadInputError: When there is no such folder.
     """
     if not folder.is_dir():
-        message = f"{folder} is no folder: accepted is a rollout's, or one that holds such folders"
-        raise BadInputError(message)
+        raise BadInputError(NO_FOLDER.format(folder))
     folder, now = folder.absolute(), datetime.now(UTC)
     is_one = any((folder / name).exists() for name in layout.OF_A_ROLLOUT)
     found = (
@@ -128,7 +128,7 @@ def sign_decision(folder: Path, key: Path | None) -> Exit:
 
 
 @click.command()
-@click.argument("folder", metavar="FOLDER|NAME|ROOT", type=click.Path(path_type=Path))
+@click.argument("folder", metavar="FOLDER|NAME|ROOT")
 @click.option("--commit", metavar="SHA", help="What is to be promoted.")
 @click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
 @click.option("--signers", metavar="FILE", type=FILE, help="Allowed signers, as git has them.")
@@ -147,7 +147,7 @@ def sign_decision(folder: Path, key: Path | None) -> Exit:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def verify_command(
     *,
-    folder: Path,
+    folder: str,
     as_json: bool,
     commit: str | None,
     max_age: str | None,
@@ -169,7 +169,9 @@ def verify_command(
             cohorts=() if cohorts is None else COHORTS.read("--cohorts", cohorts),
             **others,
         )
-        sys.exit(tell(brought(str(folder)) or folder, demands, as_json=as_json))
+        if not folder:
+            raise BadInputError(NO_FOLDER.format("an empty name"))
+        sys.exit(tell(brought(folder) or Path(folder), demands, as_json=as_json))
 
 
 @click.command()
