@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from canary_pipeline.outside.signature import Signers
+from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.reports.verification import Demands, verify
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import PROGRAMS
@@ -238,6 +239,19 @@ def test_the_page_stops_a_block_however_well_signed(
     finally:
         signing.world.staging.probes.clear()
     folder = shutil.copytree(made, tmp_path / "rollouts" / "signed")
+
+    assert problem(folder, signing.signers(key)) == ""
+    assert not promoted(check, folder, signing, key)
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_page_stops_an_allow_of_another_environment(
+    check: str, folder: Path, signing: Signing, key: Path
+) -> None:
+    header = folder / "rollout.json"
+    header.write_text(header.read_text().replace('"staging"', '"staging-eu"'))
+    evidence = Evidence(folder)
+    write_decision(evidence, evidence.verified_record(), key)
 
     assert problem(folder, signing.signers(key)) == ""
     assert not promoted(check, folder, signing, key)
