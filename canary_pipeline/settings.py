@@ -144,7 +144,9 @@ class SettingValues(BaseModel):
         "--repo-root", variable="ENV_REPO_ROOT",
     )
     output_dir: Path | None = _setting(
-        a.PATH, "This rollout's folder; by default a new one under output/canary/spacetime/.",
+        a.PATH,
+        "This rollout's folder; by default a new one under output/canary/spacetime/, a demo's "
+        "under output/demo/.",
         "--output-dir", variable=None,
     )
     evidence_url: str | None = _setting(
