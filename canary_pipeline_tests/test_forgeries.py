@@ -14,8 +14,9 @@ from canary_pipeline.commands.verify import tell
 from canary_pipeline.environments import STAGING
 from canary_pipeline.outside.signature import Signers
 from canary_pipeline.reports.history import read_rollout
+from canary_pipeline.reports.newest import verify_newest
 from canary_pipeline.reports.notice import deliver
-from canary_pipeline.reports.verification import Demands, check, verify, verify_newest
+from canary_pipeline.reports.verification import Demands, check, verify
 from canary_pipeline.settings import SettingError
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.outbox import Item, Outbox

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.newest import verify_newest
 from canary_pipeline.reports.statement import EXTENSION, json_schema
-from canary_pipeline.reports.verification import Demands, check, verify, verify_newest
+from canary_pipeline.reports.verification import Demands, check, verify
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import PROGRAMS
 from canary_pipeline_tests.decided_folders import Rollouts
@@ -322,6 +323,27 @@ def test_a_block_is_not_hidden_by_an_allow_of_the_same_moment(root: Path) -> Non
     assert of_root(root) == "block"
     shutil.rmtree(root / "a-block")
     assert of_root(root) == "allow"
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "instead"),
+    [
+        ("rollout.json", '"environment": "staging"', '"environment": "staging-eu"'),
+        ("rollout.json", '"environment": "staging"', '"environment": "demo"'),
+        ("rollout.json", '"20', '"19'),
+        ("decision.json", '"environment": "staging"', '"environment": "staging-eu"'),
+        ("decision.json", '"20', '"19'),
+        ("decision.json", '"commits": [', '"commits": [], "x": ['),
+    ],
+)
+def test_a_later_block_is_not_hidden_by_an_edit_of_one_of_its_files(
+    file: str, text: str, instead: str, world: Rollouts, root: Path
+) -> None:
+    edited = root / "a-block" / file
+    assert text in edited.read_text()
+    edited.write_text(edited.read_text().replace(text, instead))
+
+    assert of_root(root, commit=world.commit, environment="staging") == "none"
 
 
 def test_a_rollout_of_another_commit_does_not_answer(world: Rollouts, root: Path) -> None:

@@ -14,12 +14,12 @@ from canary_pipeline.commands.shared import brought
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.signature import SignatureError, Signers, sign
+from canary_pipeline.reports.newest import verify_newest
 from canary_pipeline.reports.verification import (
     Demands,
     Verification,
     check,
     verify,
-    verify_newest,
 )
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.store import layout

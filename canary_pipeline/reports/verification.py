@@ -2,23 +2,20 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
 from pydantic import ValidationError
 
-from canary_pipeline.model.commit import commits_seen
 from canary_pipeline.model.environment import DEMO
 from canary_pipeline.model.moment import moment_of
-from canary_pipeline.model.record import Header
-from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.signature import Signers, problem_of
 from canary_pipeline.reports.decided import derived
 from canary_pipeline.reports.statement import Details, Statement, cohort_name
 from canary_pipeline.store import layout
-from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 
 CLOCKS_APART = timedelta(minutes=1)
 """How far the clock of the host that decided may be ahead of the one that verifies."""
@@ -100,12 +97,19 @@ def check(evidence: Evidence) -> Verification:
     if not evidence.exists(layout.DECISION):
         return _found(evidence, {layout.DECISION: f"is missing{_why_none(evidence)}"})
     data = evidence.read_bytes(layout.DECISION)
-    try:
-        statement = Statement.model_validate_json(data)
-    except ValidationError:
+    statement = statement_of(data)
+    if statement is None:
         return _found(evidence, {layout.DECISION: "is not as this version knows it (schema 1)"})
     changed = dict(_changed(files, statement.details.files)) or _not_derived(evidence, files, data)
     return replace(_found(evidence, changed), statement=statement, data=data)
+
+
+def statement_of(data: bytes) -> Statement | None:
+    """A statement of the schema that this version knows, or None."""
+    try:
+        return Statement.model_validate_json(data)
+    except ValidationError:
+        return None
 
 
 def _found(evidence: Evidence, changed: dict[str, str]) -> Verification:
@@ -225,44 +229,3 @@ def _soak(statement: Statement, demands: Demands) -> str | None:
     if soak >= demands.soak_seconds:
         return None
     return f"its cohorts soaked {soak} s, and {demands.soak_seconds} s are asked for"
-
-
-def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:
-    """Whether the newest decision below a root can be relied on; of its commit, if one is asked.
-
-    Newest is what was worked on last; of several at the same moment, one that does not allow. A
-    rollout counts for every commit that it has seen, so that none can hide a later block behind an
-    older `allow`.
-
-    Raises:
-        OSError: When the root cannot be listed.
-    """
-    dated: list[tuple[datetime, Evidence]] = []
-    environments = set()
-    for folder in sorted(rollout_folders(root, layout.OF_A_ROLLOUT)):
-        evidence = Evidence(folder)
-        try:
-            record = evidence.record()
-        except NotARolloutError as error:
-            return Verification(folder, (f"{error}; it may be the newest",), (layout.HEADER,))
-        header = record.header
-        if demands.ask_for(header.environment) and demands.commit in (None, *commits_seen(record)):
-            environments.add(header.environment)
-            dated.append((_touched_at(header), evidence))
-    if len(environments) > 1:
-        several = " and ".join(sorted(environments))
-        return Verification(root, (f"there are rollouts of {several}; --environment says which",))
-    if not dated:
-        which = f"commit {demands.commit}" if demands.commit else "any kind"
-        return Verification(root, (f"there is no rollout of {which} below {one_line(str(root))}",))
-    newest = max(touched for touched, _ in dated)
-    found = [verify(evidence, demands, now) for touched, evidence in dated if touched == newest]
-    return next((one for one in found if one.answer != "allow"), found[-1])
-
-
-def _touched_at(header: Header) -> datetime:
-    """When a rollout was worked on last; one that does not tell may be the newest."""
-    last = header.last_attempt
-    told = [header.started_at, header.decided_at or header.started_at]
-    moments = [moment_of(text) for text in [*told, *([last.started_at] if last else [])]]
-    return max(moment or datetime.max.replace(tzinfo=UTC) for moment in moments)
