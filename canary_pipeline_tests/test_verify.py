@@ -498,7 +498,7 @@ def test_the_command_answers_with_an_exit_code(
 ) -> None:
     assert run(world, str(allow), code=0).endswith("Decision: allow (consistent, unsigned)\n")
     assert "blocks: cohort 25 % failed" in run(world, str(block), code=1)
-    assert run(world, str(root), "--commit", world.commit, "--max-age", "1d", code=1)
+    assert run(world, str(root), "--commit", world.commit.upper(), "--max-age", "1d", code=1)
     assert "10, 50 %" in run(world, str(allow), "--cohorts", "10,50", code=3)
     (allow / "logs" / "added.log").write_text("")
     told = json.loads(run(world, str(allow), "--json", code=3))
