@@ -2,14 +2,19 @@
 
 import signal
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
+from uuid import uuid4
 
+import dagster as dg
 import pytest
 
 from canary_pipeline_tests.conftest import CORE, Checkout, Commands, Result, await_true
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
+from canary_pipeline_tests.machines.servers import Postgres, Server, postgresql, redis
 
 URL = "OA_CANARY_EVIDENCE_URL"
 SOAK = "OA_STAGING_CANARY_COHORT_SOAK_SECONDS"
@@ -43,6 +48,10 @@ class World:
     other: Host
     shared: Path
     checkout: Checkout
+
+    @property
+    def hosts(self) -> tuple[Host, Host]:
+        return self.one, self.other
 
     @property
     def percent(self) -> int:
@@ -93,3 +102,40 @@ def _host(commands: Commands, folder: Path) -> Host:
     }
     environment = {**commands.environment, **own}
     return Host(replace(commands, folder=folder / "work", environment=environment))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Server]:
+    with redis() as server:
+        yield server
+
+
+@dataclass
+class History:
+    """Dagster's storage in a database of its own."""
+
+    url: str
+
+    def keep(self, home: Path, more: str = "") -> None:
+        """Let the Dagster instance in a folder keep its history here."""
+        text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
+        text += f"storage:\n  postgres:\n    postgres_url: {self.url}\n{more}"
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "dagster.yaml").write_text(text)
+
+    def runs(self, home: Path) -> list[dg.DagsterRun]:
+        """Every run, oldest first, as the instance in that folder knows them."""
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            return list(reversed(instance.get_runs()))
+
+
+@pytest.fixture
+def history(postgres: Postgres) -> History:
+    """A database without history; making its tables takes Dagster some seconds."""
+    return History(postgres.database(f"history_{uuid4().hex}"))
