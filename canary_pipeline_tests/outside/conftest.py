@@ -8,15 +8,21 @@ import pytest
 
 from canary_pipeline.outside.object_store import ObjectStore
 from canary_pipeline.outside.open_store import open_store
-from canary_pipeline_tests.outside.s3_server import seaweedfs
+from canary_pipeline_tests.outside.s3_server import moto, seaweedfs
 from canary_pipeline_tests.rollout.conftest import clock, one_staging, staging
 
-__all__ = ["clock", "one_staging", "seaweed", "staging", "store", "url"]
+__all__ = ["clock", "moto_s3", "one_staging", "seaweed", "staging", "store", "url"]
 
 
 @pytest.fixture(scope="session")
 def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with seaweedfs(tmp_path_factory.mktemp("seaweed")) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def moto_s3() -> Iterator[str]:
+    with moto() as address:
         yield address
 
 
@@ -26,14 +32,19 @@ def use_s3(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
 
 
-@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.prove)])
+@pytest.fixture(
+    params=[
+        "file",
+        *(pytest.param(name, marks=pytest.mark.prove) for name in ("seaweed", "moto_s3")),
+    ]
+)
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty store that is used by this test only."""
     if request.param == "file":
         shared = tmp_path / "shared"
         shared.mkdir()
         return f"file://{shared}"
-    use_s3(monkeypatch, request.getfixturevalue("seaweed"))
+    use_s3(monkeypatch, request.getfixturevalue(request.param))
     return f"s3://evidence/{uuid4()}"
 
 

@@ -1,4 +1,4 @@
-"""Servers that speak S3: SeaweedFS as it is, and a small one that ignores what it should refuse."""
+"""Servers that speak S3: SeaweedFS, moto, and a small one that ignores what it should refuse."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import md5
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 from socket import SHUT_RDWR, SHUT_WR, create_connection, create_server, socket
 from typing import Literal
@@ -57,6 +58,27 @@ def seaweedfs(folder: Path) -> Iterator[str]:
         yield address
     finally:
         process.kill()  # its own way to end takes minutes
+        process.wait()
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """moto's server with a bucket `evidence`, for a second opinion; yields its address."""
+    if find_spec("moto") is None:
+        missing = "moto is not installed: pip install 'canary-pipeline[prove]'"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    [port] = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", f"{port}"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        await_true(lambda: _makes_a_bucket(address), every=0.2)
+        yield address
+    finally:
+        process.kill()
         process.wait()
 
 
