@@ -4,10 +4,11 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 VENV := .venv
 READY := $(VENV)/.ready
+PROVING := $(VENV)/.proving
 # As many workers as cores; tests that share a group, such as the browser's, go to one of them.
 PYTEST := $(VENV)/bin/pytest --numprocesses logical --dist loadgroup
 
-.PHONY: help demo dev quick test prove screenshots bench check format clean
+.PHONY: help demo dev quick test machines prove screenshots bench bench-machines check format clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -31,15 +32,26 @@ quick: $(READY) ## Run the tests that take little time
 test: $(READY) ## Run the tests
 	$(PYTEST) -m "not prove"
 
-prove: $(READY) ## Run what takes long: every kill of whole processes, the pictures, the benchmark
+$(PROVING): $(READY)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+		--constraint constraints.txt --editable '.[dev,prove]'
+	@touch $@
+
+machines: $(PROVING) ## Run the tests that need PostgreSQL, Redis, Celery and S3
+	$(PYTEST) --timeout 600 -m machines
+
+prove: $(PROVING) ## Run what takes long: every kill of whole processes, the pictures, the benchmark
 	KILL_MATRIX=all $(PYTEST) --timeout 900 -m prove
-	$(MAKE) screenshots bench
+	$(MAKE) screenshots bench bench-machines
 
 screenshots: $(READY) ## Refresh the screenshots in the docs
 	SCREENSHOTS=docs/images $(VENV)/bin/pytest -m browser canary_pipeline_tests/browser
 
 bench: $(READY) ## Measure, and write docs/performance.md
 	$(VENV)/bin/python -m benchmarks
+
+bench-machines: $(PROVING) ## Measure with PostgreSQL and S3, and write docs/many-machines-cost.md
+	$(VENV)/bin/python -m benchmarks.machines
 
 check: $(READY) ## Check format, lint, types and definitions
 	$(VENV)/bin/ruff format --check

@@ -75,6 +75,7 @@ class World:
         more: Mapping[str, str] | None = None,
         *,
         fresh_home: bool = True,
+        home: str = "dagster",
         watch: bool = False,
         limit_seconds: float = math.inf,
     ) -> Measured:
@@ -84,6 +85,7 @@ class World:
             command: Program and arguments.
             more: Variables beyond those that configure a rollout without soaks.
             fresh_home: Whether it finds a Dagster instance that is ready and has no history.
+            home: The folder of the world that such an instance is copied from.
             watch: Whether to look at its processes while it runs.
             limit_seconds: How long it may take, if not as long as there is time for all of them.
 
@@ -94,7 +96,7 @@ class World:
         folder = self.folder / str(next(self._numbers))
         folder.mkdir()
         if fresh_home:
-            shutil.copytree(self.folder / "dagster", folder / "dagster")
+            shutil.copytree(self.folder / home, folder / "dagster")
         environment = {**self._environment(folder), **(more or {})}
         limit = min(limit_seconds, max(self.seconds_left, 1.0))
         return measure(command, folder, environment, limit, watch=watch)

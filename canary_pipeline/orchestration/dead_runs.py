@@ -9,8 +9,17 @@ import dagster as dg
 
 from canary_pipeline.model.decision import HEADER, Reason, decide
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.orchestration.runs import environment_of, runs_of, tell_decision, worked_on
+from canary_pipeline.orchestration.runs import (
+    ROLLOUT_TAG,
+    environment_of,
+    runs_of,
+    tell_decision,
+    worked_on,
+)
+from canary_pipeline.outside.lease import UNKNOWN
 from canary_pipeline.reports.notice import NO_DECISION, announce
+from canary_pipeline.store.elsewhere import elsewhere
+from canary_pipeline.store.folder import Evidence
 
 WORKER_TAG = ".dagster/canary_worker"
 """Which process works on a run; a copied tag names another run, and so says nothing.
@@ -29,15 +38,17 @@ def note_worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def fail_dead_runs(instance: dg.DagsterInstance, environment: Environment) -> None:
-    """End the runs that died on this host: otherwise later ones wait for them for ever.
+    """End the runs that died: otherwise later ones wait for them for ever.
 
-    Dagster's own monitoring does not see them, since its default launcher has no health check. Its
-    storage may be out of reach, which is nobody's concern here.
+    On this host that is seen by their processes, of another by the lease that they do not hold any
+    more. Dagster's own monitoring does not see them, since its default launcher has no health
+    check, and Celery takes a killed worker for busy. Its storage, or the evidence's, may be out of
+    reach, which is nobody's concern here.
     """
     with suppress(Exception):
         for run in instance.get_runs(runs_of(environment, statuses=[*UNDER_WAY])):
             of = environment_of(environment, run)
-            if of is not None and _has_died(run):
+            if of is not None and (_has_died(run) or _has_lost(run, of)):
                 now = instance.get_run_by_id(run.run_id)
                 if now is not None and now.status in UNDER_WAY:  # not just before it was gone
                     _end(instance, of, now)
@@ -48,6 +59,24 @@ def _has_died(run: dg.DagsterRun) -> bool:
     pid = said.rpartition(" ")[2].partition(".")[0]
     on_this_host = said.startswith(f"{run.run_id} {platform.node()} ") and pid.isdecimal()
     return on_this_host and _worker(run, int(pid)) != said
+
+
+def _has_lost(run: dg.DagsterRun, environment: Environment) -> bool:
+    """Whether a run has left its attempt open, and its environment is another's, or nobody's.
+
+    The lease is asked first: who gives it back has ended the attempt, and published that, before.
+    """
+    began = run.tags.get(WORKER_TAG, "").startswith(f"{run.run_id} ")
+    name = Path(run.tags.get(ROLLOUT_TAG, "")).name
+    shared = elsewhere(environment, os.environ) if began and name else None
+    if shared is None:
+        return False
+    holder = shared.holder()
+    if holder is not None and holder["run"] in (run.run_id, name, UNKNOWN):
+        return False
+    folder = shared.bring(name)
+    last = Evidence(folder).header().last_attempt if folder else None
+    return last is not None and last.run_id == run.run_id and last.outcome is None
 
 
 def _worker(run: dg.DagsterRun, pid: int) -> str:

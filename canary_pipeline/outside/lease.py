@@ -23,6 +23,9 @@ EXPIRY_SECONDS = 120
 ATTEMPTS = 5
 """How often a swap is tried when others' come first."""
 
+UNKNOWN = "unknown"
+"""What a holder that has not said so yet works on."""
+
 Standing = Literal["confirmed", "to renew", "cut off"]
 
 
@@ -135,7 +138,7 @@ def in_holder_words(lease: Lease, seconds: float) -> dict[str, str]:
     """Who holds a lease that was written so long ago, as `claim.in_words` shows it."""
     holder = lease.holder
     who = f"{holder.get('user', 'somebody')}@{holder.get('host', 'a host')}"
-    run = holder.get("run") or holder.get("rollout", "unknown")
+    run = holder.get("run") or holder.get("rollout", UNKNOWN)
     return {"by": who, "run": run, "last seen": f"{seconds:.0f} s ago", "token": str(lease.token)}
 
 

@@ -56,11 +56,11 @@ class Server:
 class Postgres(Server):
     """PostgreSQL, whose user `postgres` needs no password."""
 
-    def database(self, name: str) -> str:
-        """Make an empty database; returns its URL, with the driver that is installed."""
+    def database(self, name: str, template: str = "template1") -> str:
+        """Make a database like another; returns its URL, with the driver that is installed."""
         make = Path(self.command[0]).with_name("createdb")
         on = ("-h", "127.0.0.1", "-p", f"{self.port}", "-U", "postgres")
-        subprocess.run([make, *on, name], check=True)
+        subprocess.run([make, *on, "--template", template, name], check=True)
         return f"postgresql+psycopg2://postgres@127.0.0.1:{self.port}/{name}"
 
 

@@ -36,6 +36,7 @@ def in_flight(world: World) -> list[str]:
     ]
 
 
+@pytest.mark.machines
 def test_a_network_that_is_cut_in_a_soak_costs_nothing(world: World, network: Network) -> None:
     process = world.one.start("run", "--cohorts", "5", **{SOAK: "15"})
     await_true(lambda: any('"soak"' in text for text in in_flight(world)), seconds=90)

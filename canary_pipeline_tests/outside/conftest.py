@@ -32,11 +32,11 @@ def use_s3(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "any")
 
 
+SERVED = (pytest.mark.prove, pytest.mark.machines)
+
+
 @pytest.fixture(
-    params=[
-        "file",
-        *(pytest.param(name, marks=pytest.mark.prove) for name in ("seaweed", "moto_s3")),
-    ]
+    params=["file", *(pytest.param(name, marks=SERVED) for name in ("seaweed", "moto_s3"))]
 )
 def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty store that is used by this test only."""
