@@ -146,11 +146,11 @@ def _with_postgres(world: World, postgres: Postgres) -> Callable[[], Measured]:
 
 
 def _environments(world: World, number: int) -> dict[str, str]:
-    url = world.staging.url
-    file = world.folder / f"{number}.toml"
-    each = (
-        f'[environments.staging-{index}]\ncontrol_base_url = "{url}"\n' for index in range(number)
+    of_each = (
+        f'control_base_url = "{world.staging.url}"\nrepo_root = "{world.folder / "checkout"}"\n'
     )
+    file = world.folder / f"{number}.toml"
+    each = (f"[environments.staging-{index}]\n{of_each}" for index in range(number))
     file.write_text(_ENVIRONMENTS + "".join(each))
     return {"OA_CANARY_ENVIRONMENTS": str(file), "OA_STAGING_0_CONTROL_AUTH_TOKEN": TOKEN}
 
@@ -207,9 +207,7 @@ def main(rounds: int, output: Path) -> None:
     answers = context.SimpleQueue()
     with servers() as beside:
         # In a process of its own: whatever descends from one that measures counts, or is ended.
-        measuring = context.Process(
-            target=lambda: answers.put(measure_rounds(beside, rounds)), daemon=False
-        )
+        measuring = context.Process(target=lambda: answers.put(measure_rounds(beside, rounds)))
         measuring.start()
         measuring.join()
     if measuring.exitcode:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from subprocess import Popen
 
 from canary_pipeline_tests.conftest import Commands, await_true
-from canary_pipeline_tests.machines.conftest import History, Host, World, kill
+from canary_pipeline_tests.machines.conftest import History, Host, Process, World, kill
 from canary_pipeline_tests.machines.servers import Server
 from canary_pipeline_tests.test_dagster_dev import Dev, serving
 
@@ -37,20 +36,17 @@ class Celery:
 
     world: World
     dev: Dev
-    workers: "dict[str, Popen[str]]"
+    workers: dict[str, Process]
     history: History
 
-    def holder(self) -> tuple[str, Host, Host]:
-        """The host whose worker has begun the only rollout, by name and itself, and the other."""
-        holding, idle = sorted(
-            zip(self.workers, self.world.hosts, strict=True),
-            key=lambda host: not any(host[1].commands.folders),
-        )
-        return holding[0], holding[1], idle[1]
+    def holder(self) -> tuple[Host, Host]:
+        """The host whose worker has begun the only rollout, and the other."""
+        holding, idle = sorted(self.world.hosts, key=lambda host: not host.commands.folders)
+        return holding, idle
 
-    def kill(self, name: str) -> None:
-        """Kill the worker of a host; the guard of a gate takes the gate's processes with it."""
-        kill(self.workers[name])
+    def kill(self, host: Host) -> None:
+        """Kill the worker of a host."""
+        kill(self.workers[host.name])
 
 
 @contextmanager
@@ -66,20 +62,17 @@ def celery(world: World, commands: Commands, history: History, broker: Server) -
         each.environment["PYTHONPATH"] += f":{settings}"
         history.keep(Path(each.environment["DAGSTER_HOME"]), LAUNCHER.format(url=url))
     with ExitStack() as stack:
-        workers = {
-            name: _worker(host, name, stack)
-            for name, host in zip(("one", "other"), world.hosts, strict=True)
-        }
+        workers = {host.name: _worker(host, stack) for host in world.hosts}
         dev = stack.enter_context(serving(commands))
         await_true(lambda: all(" ready." in _log(host).read_text() for host in world.hosts))
         yield Celery(world, dev, workers, history)
 
 
-def _worker(host: Host, name: str, stack: ExitStack) -> "Popen[str]":
+def _worker(host: Host, stack: ExitStack) -> Process:
     # A forked worker may not have children, which a gate is: so it works by itself.
-    options = ("--pool", "solo", "--hostname", f"{name}@%h", "--loglevel", "info")
+    options = ("--pool", "solo", "--loglevel", "info")
     output = stack.enter_context(_log(host).open("w"))
-    process = host.commands.start(
+    process = host.start_program(
         "celery", "--app", "dagster_celery.app", "worker", *options, output=output
     )
     stack.callback(kill, process)

@@ -1,22 +1,27 @@
 """Hosts that share a staging, a checkout and a place for evidence, and nothing else."""
 
+import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
 import dagster as dg
 import pytest
 
-from canary_pipeline_tests.conftest import CORE, Checkout, Commands, Result, await_true
+from canary_pipeline_tests.conftest import CORE, PROGRAMS, Checkout, Commands, Result, await_true
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
 from canary_pipeline_tests.machines.servers import Postgres, Server, postgresql, redis
 
 URL = "OA_CANARY_EVIDENCE_URL"
+Process = subprocess.Popen[str]
+
 SOAK = "OA_STAGING_CANARY_COHORT_SOAK_SECONDS"
 
 
@@ -25,8 +30,19 @@ class Host:
     """One host: its own folders for work, claims, state and what is temporary."""
 
     commands: Commands
+    name: str
 
-    def start(self, *arguments: str, **more: str) -> "subprocess.Popen[str]":
+    def start_program(
+        self, program: str, *arguments: str, output: IO[str] | None = None
+    ) -> Process:
+        """Start a program as people do, under this host's name, which takes root to have."""
+        words = [str(PROGRAMS / program), *arguments]
+        unshare = shutil.which("unshare")
+        if os.getuid() == 0 and unshare is not None:
+            words = [unshare, "--uts", "sh", "-c", 'hostname "$0"; exec "$@"', self.name, *words]
+        return self.commands.start(*words, output=output)
+
+    def start(self, *arguments: str, **more: str) -> Process:
         """Start `canary-rollout` with the core alone."""
         return self.commands.start(*CORE, *arguments, more=more)
 
@@ -75,7 +91,7 @@ def _in_phase(shared: Path, phase: str) -> bool:
     return any(f'"phase": "{phase}"' in file.read_text() for file in states)
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: Process) -> None:
     process.send_signal(signal.SIGKILL)
     process.communicate()
 
@@ -101,7 +117,8 @@ def _host(commands: Commands, folder: Path) -> Host:
         "TMPDIR": str(folder / "tmp"),
     }
     environment = {**commands.environment, **own}
-    return Host(replace(commands, folder=folder / "work", environment=environment))
+    commands = replace(commands, folder=folder / "work", environment=environment)
+    return Host(commands, f"host-{folder.name}")
 
 
 @pytest.fixture(scope="session")
