@@ -12,6 +12,45 @@ GRACE_SECONDS = 300
 """What a rollback may take by default until staging shows it."""
 
 
+WRITTEN_TO = ("/work", "/work/dagster")
+"""A folder that a file is mounted into is root's, unless it is mounted itself."""
+
+ACCEPTED = {
+    "": "dagsterWebserver dagster-user-deployments postgresql generatePostgresqlPasswordSecret "
+    "generateCeleryConfigSecret rabbitmq redis flower ingress imagePullSecrets computeLogManager "
+    "scheduler runLauncher pythonLogs dagsterDaemon busybox migrate telemetry serviceAccount "
+    "global retention additionalInstanceConfig",
+    "global": "postgresqlSecretName dagsterHome serviceAccountName celeryConfigSecretName",
+    "postgresql": "image enabled postgresqlHost postgresqlUsername postgresqlPassword "
+    "postgresqlDatabase postgresqlParams postgresqlScheme service",
+    "dagsterWebserver.image": "repository tag pullPolicy",
+    "dagsterDaemon": "enabled image runCoordinator heartbeatTolerance env envConfigMaps envSecrets "
+    "deploymentLabels labels nodeSelector affinity tolerations podSecurityContext securityContext "
+    "resources livenessProbe readinessProbe startupProbe annotations runMonitoring runRetries "
+    "sensors schedules schedulerName volumeMounts volumes",
+    "dagsterDaemon.runCoordinator": "enabled type config",
+    "dagsterDaemon.runCoordinator.config": "queuedRunCoordinator customRunCoordinator",
+    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator": "maxConcurrentRuns "
+    "tagConcurrencyLimits dequeueIntervalSeconds dequeueNumWorkers dequeueUseThreads",
+    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator.tagConcurrencyLimits": "key value "
+    "limit",
+    "runLauncher": "type config",
+    "runLauncher.config": "celeryK8sRunLauncher k8sRunLauncher customRunLauncher",
+    "runLauncher.config.k8sRunLauncher": "image imagePullPolicy jobNamespace loadInclusterConfig "
+    "kubeconfigFile envConfigMaps envSecrets envVars volumeMounts volumes labels "
+    "failPodOnRunFailure resources schedulerName securityContext runK8sConfig",
+    "runLauncher.config.k8sRunLauncher.runK8sConfig": "containerConfig podSpecConfig "
+    "podTemplateSpecMetadata jobSpecConfig jobMetadata",
+    "dagster-user-deployments": "enabled enableSubchart imagePullSecrets deployments",
+    "dagster-user-deployments.deployments": "name image dagsterApiGrpcArgs codeServerArgs "
+    "includeConfigInLaunchedRuns deploymentNamespace port env envConfigMaps envSecrets annotations "
+    "nodeSelector affinity tolerations podSecurityContext securityContext resources livenessProbe "
+    "readinessProbe startupProbe labels volumeMounts volumes schedulerName initContainers "
+    "sidecarContainers",
+}
+"""By path in the values, what the schema of Dagster's chart knows; below others it is anything."""
+
+
 def read(name: str) -> Any:
     return yaml.safe_load((ROOT / "deploy" / name).read_text())
 
@@ -23,8 +62,10 @@ def test_every_service_of_compose_writes_in_one_folder_only_and_waits_for_postgr
     assert set(ours) == {"code", "webserver", "daemon"}
     for service in ours.values():
         assert service["read_only"]
-        assert service["tmpfs"] == ["/work:uid=10001,mode=0700"]
+        assert service["tmpfs"] == [f"{each}:uid=10001,mode=0700" for each in WRITTEN_TO]
         assert service["depends_on"]["postgres"]["condition"] == "service_healthy"
+        files = [mount.split(":")[1] for mount in service["volumes"] if mount.startswith("./")]
+        assert {str(Path(file).parent) for file in files} <= set(WRITTEN_TO)
         mounts = [mount.split(":") for mount in service["volumes"]]
         named = {source for source, *_ in mounts if not source.startswith((".", "/"))}
         assert named <= set(compose["volumes"])
@@ -68,6 +109,16 @@ def test_a_pod_has_no_rights_and_time_to_end() -> None:
             each["name"] for each in held[0]["volumes"]
         }
     assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
+
+
+@pytest.mark.parametrize("path", ACCEPTED)
+def test_every_value_is_one_that_the_schema_of_the_chart_knows(path: str) -> None:
+    found = read("helm-values.yaml")
+    for name in filter(None, path.split(".")):
+        found = found[name]
+
+    for held in found if isinstance(found, list) else [found]:
+        assert set(held) <= set(ACCEPTED[path].split())
 
 
 @pytest.mark.parametrize("name", ["compose.yaml", "helm-values.yaml"])
