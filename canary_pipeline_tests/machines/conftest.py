@@ -83,7 +83,7 @@ class World:
 
     def await_phase(self, phase: str) -> None:
         """Wait until the published rollout is in a phase such as `soak`."""
-        await_true(lambda: _in_phase(self.shared, phase), seconds=60)
+        await_true(lambda: _in_phase(self.shared, phase))
 
 
 def _in_phase(shared: Path, phase: str) -> bool:

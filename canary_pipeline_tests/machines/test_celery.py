@@ -53,7 +53,7 @@ def test_a_worker_that_is_killed_in_a_soak_is_gone_on_with_on_the_other_host(
     two_workers: Celery, staging: FakeStaging
 ) -> None:
     world, dev = two_workers.world, two_workers.dev
-    first = dev.launch(cohorts=[5, 100], cohort_soak_seconds=6)
+    first = dev.launch(cohorts=[5, 100], cohort_soak_seconds=8)
     world.await_phase("soak")
     holder, other = two_workers.holder()
     two_workers.kill(holder)

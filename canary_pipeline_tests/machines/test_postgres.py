@@ -71,7 +71,7 @@ def notes(commands: Commands) -> list[str]:
 def test_a_restart_in_a_soak_costs_nothing(
     commands: Commands, history: History, home: Path, postgres: Server
 ) -> None:
-    more = {"OA_STAGING_CANARY_COHORTS": "5", SOAK: "12"}
+    more = {"OA_STAGING_CANARY_COHORTS": "5", SOAK: "20"}
     process = commands.start(*DAGSTER_JOB, more=more)
     before = await_true(lambda: notes(commands))
     postgres.end(signal.SIGQUIT)
