@@ -13,6 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import NamedTuple
 
 import click
@@ -180,16 +181,19 @@ def _wall(name: str, measured: Round) -> float:
 
 
 def measure_rounds(beside: Servers, most: int) -> list[Round]:
-    """Run every contender once a round, every second round backwards."""
+    """Run every contender once a round, every second round backwards, while there is time."""
     rounds: list[Round] = []
+    longest = 0.0
     with World.made(LIMIT_SECONDS) as world:
         runs = contenders(world, beside)
         for each in runs.values():
             each()  # every cache warm
-        for number in range(most):
-            names = list(runs) if number % 2 == 0 else list(reversed(runs))
+        while len(rounds) < most and (not rounds or world.seconds_left > 2 * longest):
+            start = monotonic()
+            names = list(runs) if len(rounds) % 2 == 0 else list(reversed(runs))
             rounds.append({name: runs[name]() for name in names})
-            click.echo(f"round {number + 1} is measured", err=True)
+            longest = max(longest, monotonic() - start)
+            click.echo(f"round {len(rounds)} is measured", err=True)
     return rounds
 
 
