@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,8 @@ from canary_pipeline.settings import SettingError, SettingValues
 from canary_pipeline.sources import Reading, read_values
 
 VARIABLE = "OA_CANARY_ENVIRONMENTS"
+
+_A_FILE = "the path of a TOML file that can be read"
 
 _OF_ANY_HOST = set(SettingValues.model_fields) - {
     "repo_root", "ca_bundle", "client_cert", "signing_key",
@@ -103,7 +106,13 @@ def load(file: str, cohorts: tuple[int, ...], soak_seconds: int) -> Environment:
     Raises:
         SettingError: On the first thing that is not accepted, with file, key and value.
     """
-    table = _read(file)
+    return _loaded(file, _content(file), cohorts, soak_seconds)
+
+
+@lru_cache(maxsize=1)
+def _loaded(file: str, content: bytes, cohorts: tuple[int, ...], soak_seconds: int) -> Environment:
+    """The same, of a file that was read: a process asks for it time and again."""
+    table = _read(file, content)
     whole = Environment(
         name=table.name,
         title=table.title or f"{table.name} canary rollout summary",
@@ -118,16 +127,21 @@ def load(file: str, cohorts: tuple[int, ...], soak_seconds: int) -> Environment:
     return replace(whole, parts=tuple(_fitting(part, reading.values) for part in parts))
 
 
-def _read(file: str) -> _File:
-    accepted = "the path of a TOML file that can be read"
+def _content(file: str) -> bytes:
     try:
-        return _File.model_validate(tomllib.loads(Path(file).read_text("utf-8")))
+        return Path(file).read_bytes()
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", error)
+        raise SettingError(VARIABLE, f"{file!r} ({why})", _A_FILE) from None
+
+
+def _read(file: str, content: bytes) -> _File:
+    try:
+        return _File.model_validate(tomllib.loads(content.decode()))
     except ValidationError as error:
         raise _not_accepted(file, error) from None
-    except OSError as error:
-        raise SettingError(VARIABLE, f"{file!r} ({error.strerror})", accepted) from None
     except ValueError as error:
-        raise SettingError(VARIABLE, f"{file!r}, which is no TOML ({error})", accepted) from None
+        raise SettingError(VARIABLE, f"{file!r}, which is no TOML ({error})", _A_FILE) from None
 
 
 def _not_accepted(file: str, error: ValidationError) -> SettingError:

@@ -1,7 +1,6 @@
 """Where settings are read: a flag wins over the environment, that over a file and the default."""
 
 import difflib
-from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -71,7 +70,7 @@ def read_values(
         *(_by_file(every, file) for file in environment.files),
     )
     _keep_one_token(layers)
-    given = ChainMap(*layers)
+    given = {name: said for layer in reversed(layers) for name, said in layer.items()}
     values: dict[str, Any] = {
         "cohorts": environment.default_cohorts,
         "soak_seconds": environment.default_soak_seconds,

@@ -38,12 +38,19 @@ def rollout_schedules(
     readings = [
         (part, read_values(part, variables, names=("cron", "timezone")))
         for part in rollout.environment.parts
+        if _says_when(part, variables)
     ]
     return [
         _checked_schedule(rollout, part, reading.values, reading.sources["cron"])
         for part, reading in readings
         if "cron" in reading.sources
     ]
+
+
+def _says_when(part: Environment, variables: Mapping[str, str]) -> bool:
+    """Whether a part has times at all; that is told sooner than they are read."""
+    variable = settings_table(part)["cron"].variable
+    return variable in variables or any("cron" in file.values for file in part.files)
 
 
 def _checked_schedule(
