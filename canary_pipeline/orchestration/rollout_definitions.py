@@ -37,6 +37,7 @@ def rollout_definitions(environment: Environment, variables: Mapping[str, str]) 
     Raises:
         SettingError: When a variable that shapes the definitions is not accepted.
     """
+    variables = dict(variables)  # a look-up in os.environ encodes, and there are thousands
     values = declared(environment, variables)
     return definitions_of(declared_rollout(environment, values, variables), values, variables)
 
