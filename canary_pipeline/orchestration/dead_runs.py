@@ -3,7 +3,6 @@
 import os
 import platform
 from contextlib import suppress
-from pathlib import Path
 
 import dagster as dg
 
@@ -17,6 +16,7 @@ from canary_pipeline.orchestration.runs import (
     worked_on,
 )
 from canary_pipeline.outside.lease import UNKNOWN
+from canary_pipeline.outside.process_name import process_name
 from canary_pipeline.reports.notice import NO_DECISION, announce
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence
@@ -80,12 +80,7 @@ def _has_lost(run: dg.DagsterRun, environment: Environment) -> bool:
 
 
 def _worker(run: dg.DagsterRun, pid: int) -> str:
-    """Run, host and process, as which its pid alone does not do: that is used again."""
-    try:
-        began = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except FileNotFoundError:
-        began = "gone"
-    return f"{run.run_id} {platform.node()} {pid}.{began}"
+    return f"{run.run_id} {platform.node()} {process_name(pid)}"
 
 
 def _end(instance: dg.DagsterInstance, environment: Environment, run: dg.DagsterRun) -> None:

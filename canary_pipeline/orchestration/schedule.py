@@ -7,6 +7,7 @@ import dagster as dg
 
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.dead_runs import fail_dead_runs
+from canary_pipeline.orchestration.one_daemon import other_daemon
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.outside.claim import current_holder, in_words
@@ -80,7 +81,11 @@ def _schedule(
         ),
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        why_not = _stale(context) or _under_way(context.instance, environment)
+        why_not = (
+            _stale(context)
+            or other_daemon(context, environment.schedule_name)
+            or _under_way(context.instance, environment)
+        )
         if why_not:
             return dg.SkipReason(why_not)
         tags = {ENVIRONMENT_TAG: environment.name} if environment.partition else None
