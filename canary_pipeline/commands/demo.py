@@ -18,6 +18,7 @@ from canary_pipeline.environments import DEMO, DEMO_VARIABLE
 from canary_pipeline.local_staging.faults import FAULTS
 from canary_pipeline.local_staging.stand_in import APPLY_COMMAND, StandInError, local_staging
 from canary_pipeline.outside.claim import CLAIM_FOLDER_VARIABLE
+from canary_pipeline.outside.guard import ended_with_us
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.settings import SettingError
 
@@ -99,7 +100,8 @@ def serve_ui(port: int) -> int:
         print(f"stand-in: {environment['OA_STAGING_CONTROL_BASE_URL']}", flush=True)
         dagster = Path(sys.executable).with_name("dagster")
         command = [str(dagster), "dev", "-m", "canary_pipeline", "-h", "127.0.0.1", "-p", str(port)]
-        with subprocess.Popen(command) as child:  # noqa: S603 - the engine's own command
+        child = subprocess.Popen(command)  # noqa: S603 - the engine's own command
+        with child, ended_with_us(child):
             while True:
                 try:
                     return child.wait()
