@@ -47,23 +47,43 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
             return dg.SkipReason(f"{variable} is not set: nobody to tell")
         now = datetime.now(UTC)
         since = datetime.fromisoformat(context.cursor) if context.cursor else now
-        told, problems = 0, []
         fail_dead_runs(context.instance, environment)
         _put_in_without_decision(context.instance, environment, since - OVERLAP)
-        for each in (environment, *environment.parts):
-            try:
-                more, faults = deliver(each.name, url.get_secret_value(), values.ui_url)
-            except ValueError as error:
-                shown = "not usable (value not shown)"
-                raise SettingError(variable, shown, str(error)) from None
-            told += more
-            problems += faults
+        told, problems = tell_what_waits(environment, values)
         context.update_cursor(rfc3339(now))
         if problems:
             raise dg.Failure(f"{'; '.join(problems)}; tried again at the next tick")
         return dg.SkipReason(f"{told} decisions told" if told else "no new decision")
 
     return sensor
+
+
+def tell_what_waits(environment: Environment, values: SettingValues) -> tuple[int, list[str]]:
+    """Tell the receiver what waits in the outboxes of an environment and its parts.
+
+    Args:
+        environment: What is rolled out to.
+        values: The settings, as the code location loads.
+
+    Returns:
+        How many notices were told, and why others were not.
+
+    Raises:
+        SettingError: When the receiver's URL is nobody's.
+    """
+    told, problems, url = 0, list[str](), values.notify_url
+    if url is None:
+        return told, problems
+    for each in (environment, *environment.parts):
+        try:
+            more, faults = deliver(each.name, url.get_secret_value(), values.ui_url)
+        except ValueError as error:
+            variable = f"{settings_table(environment)['notify_url'].variable}"
+            shown = "not usable (value not shown)"
+            raise SettingError(variable, shown, str(error)) from None
+        told += more
+        problems += faults
+    return told, problems
 
 
 def _put_in_without_decision(

@@ -9,7 +9,6 @@ import pytest
 
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
-from canary_pipeline.reports.notice import NoticeNotSentError
 from canary_pipeline_tests.conftest import Checkout, InProcess, decision
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 from canary_pipeline_tests.live_staging import (
@@ -107,9 +106,11 @@ def test_it_tells_once_then_fails_until_staging_is_restored(
 
     assert first is not None
     assert first.startswith(words)
-    [(path, told)] = receiver.got
+    [block, left] = receiver.got
+    path, told = left
     assert path == "/hook?key=s3cret"
-    assert told["decision"] == "left live"
+    assert (block[1]["decision"], told["decision"]) == ("block", "left live")
+    assert len({block[1]["id"], told["id"]} - {""}) == 2
     [reason] = told["reasons"]
     assert reason["text"].startswith(words)
     assert f"canary-rollout rollback {folder}" in reason["text"]
@@ -118,7 +119,7 @@ def test_it_tells_once_then_fails_until_staging_is_restored(
             sensor.tick()
         assert words in str(caught.value.description)
         assert f"canary-rollout rollback {folder}" in str(caught.value.description)
-    assert len(receiver.got) == 1
+    assert len(receiver.got) == 2
 
     (checkout.folder / "mended").touch()
     done = in_process.commands.run(
@@ -128,7 +129,8 @@ def test_it_tells_once_then_fails_until_staging_is_restored(
     assert done.code == 0, done.out + done.err
     assert sensor.tick() == "nothing is left live"
     assert sensor.cursor == ""
-    assert len(receiver.got) == 1
+    told_at_last = [body["decision"] for _, body in receiver.got]
+    assert told_at_last == ["block", "left live", "rolled back"]
 
 
 def test_a_receiver_that_fails_is_tried_again(
@@ -138,13 +140,16 @@ def test_a_receiver_that_fails_is_tried_again(
     receiver.status = 500
     sensor = Sensor({APPLY_VARIABLE: "x", "OA_STAGING_CANARY_NOTIFY_URL": receiver.url})
 
-    with pytest.raises(NoticeNotSentError):
+    with pytest.raises(dg.Failure, match="tried again at the next tick"):
         sensor.tick()
     receiver.status = 204
     told = sensor.tick()
 
     assert told is not None
     assert told.endswith("the receiver of decisions was told")
+    left = [body["id"] for _, body in receiver.got if body["decision"] == "left live"]
+    assert len(left) == 2
+    assert left[0] == left[1]
 
 
 def test_what_is_held_on_purpose_is_only_mentioned(
@@ -155,7 +160,7 @@ def test_what_is_held_on_purpose_is_only_mentioned(
 
     for _ in range(2):
         assert sensor.tick() == f"{folder.name} has left staging at 100 % (held on purpose)"
-    assert receiver.got == []
+    assert [body["decision"] for _, body in receiver.got] == ["block"]
 
 
 def test_the_graph_rolls_back_only_where_cohorts_are_made_live() -> None:

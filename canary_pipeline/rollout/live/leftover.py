@@ -1,10 +1,12 @@
 """What a rollout has left live in staging although its decision does not let that stand."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from canary_pipeline.model.decision import owes_rollback
+from canary_pipeline.model.decision import HEADER, owes_rollback
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED
@@ -14,6 +16,10 @@ from canary_pipeline.reports.rollback_words import restoring_commands, rollback_
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal, Owed
+from canary_pipeline.store.outbox import Item, Outbox
+
+LEFT_LIVE = "left live"
+"""What a notice of it says where others name a decision."""
 
 HELD_ON_PURPOSE = "held on purpose"
 
@@ -42,6 +48,24 @@ class LeftLive:
     def __str__(self) -> str:
         """The whole of it as a sentence, without the commands."""
         return f"{self.folder.name} has left {self.environment} at {self.percent} % ({self.how})"
+
+
+def announce_left_live(left: LeftLive) -> None:
+    """Put a notice of it into the outbox, unless it is there; a full disk is no reason to stop."""
+    why = f"{left}; to restore it:\n{left.commands}"
+    record = _record(left.folder)
+    last = record.header.last_attempt if record else None
+    item = Item(
+        environment=left.environment,
+        folder=str(left.folder),
+        attempt=last.attempt if last else 0,
+        decision=LEFT_LIVE,
+        reasons=((why, HEADER),),
+        run_id=last.run_id if last else "",
+        at=datetime.now(UTC),
+    )
+    with suppress(OSError):
+        Outbox(left.environment).put(item)
 
 
 def left_live(environment: Environment) -> LeftLive | None:
