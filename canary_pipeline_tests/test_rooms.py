@@ -49,8 +49,8 @@ PRIVATE = {
     "dagster._core.execution.context_creation_job": {"PlanExecutionContextManager": "__init__"},
     "dagster._core.execution.plan.active": {
         "ActiveExecution": (
-            "get_known_state get_steps_to_execute handle_event is_complete plan_events_iterator "
-            "verify_complete"
+            "get_known_state get_steps_to_execute handle_event is_complete mark_success "
+            "plan_events_iterator verify_complete"
         ),
     },
     "dagster._core.execution.plan.execute_plan": {"dagster_event_sequence_for_step": "__call__"},

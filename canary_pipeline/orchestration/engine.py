@@ -28,10 +28,23 @@ from canary_pipeline.outside.stop import Signals
 LOOK_UP_SECONDS = 0.1
 """How often the main thread looks up while no step has anything to tell."""
 
-__all__ = ["ExecutionPlan", "PlanOrchestrationContext", "RetryMode", "run_in_threads"]
+__all__ = [
+    "BlocksError", "ExecutionPlan", "PlanOrchestrationContext", "RetryMode",
+    "blocks", "run_in_threads",
+]  # fmt: skip
 
 _Told = dg.DagsterEvent | BaseException | str
 """What the thread of a step tells: an event, what broke it, or in the end its key."""
+
+
+class BlocksError(dg.Failure):
+    """A step has done its work, and its outcome blocks: it is red, and what follows still runs."""
+
+
+def blocks(event: dg.DagsterEvent) -> bool:
+    """Whether a step has failed by its outcome, rather than crashed."""
+    error = event.step_failure_data.error if event.is_step_failure else None
+    return error is not None and error.cls_name == BlocksError.__name__
 
 
 def run_in_threads(
@@ -114,7 +127,10 @@ def _heard(
         return
     if isinstance(item, dg.DagsterEvent):
         yield item
-        active.handle_event(item)
+        if item.step_key is not None and blocks(item):
+            active.mark_success(item.step_key)
+        else:
+            active.handle_event(item)
     elif isinstance(item, str):
         running.discard(item)
         active.verify_complete(job_context, item)

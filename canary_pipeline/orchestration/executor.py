@@ -18,6 +18,7 @@ from canary_pipeline.orchestration.engine import (
     ExecutionPlan,
     PlanOrchestrationContext,
     RetryMode,
+    blocks,
     run_in_threads,
 )
 from canary_pipeline.orchestration.history_asset import history_name
@@ -81,7 +82,8 @@ class RolloutExecutor(dg.Executor):
             signals.stop.held = holding
             holding.describe(holder)
             fail_dead_runs(instance, environment)
-            with working(rollout, run, signals.stop, say, holding) as work:
+            keys = frozenset(execution_plan.step_keys_to_execute)
+            with working(rollout, run, signals.stop, say, holding, keys=keys) as work:
                 yield from self._steps(plan_context, work, signals)
 
     def _steps(
@@ -138,7 +140,7 @@ def _looker(stop: Stop, over: Callable[[], str | None]) -> Callable[[], bool]:
 
 def _failure(event: dg.DagsterEvent) -> str:
     """Which step failed and by which kind of error; its text stays in Dagster's event log."""
-    if not event.is_step_failure:
+    if not event.is_step_failure or blocks(event):
         return ""
     error = event.step_failure_data.error
     while error is not None and error.cause is not None:

@@ -9,8 +9,11 @@ import dagster as dg
 
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.plan import AFTER, Gate
-from canary_pipeline.rollout.steps import Steps, steps_of
+from canary_pipeline.rollout.steps import Step, Steps, steps_of
 from canary_pipeline.sources import declared
+
+OPENING = "canary_env_sequence"
+"""The asset whose step opens a rollout's folder."""
 
 PARTITION_TAG = "dagster/partition"
 
@@ -83,6 +86,12 @@ class Rollout:
         """The names of the gates whose steps are among these of Dagster's."""
         ops = {key.rpartition(".")[2] for key in step_keys}
         return [gate.name for gate in self.gates if op_name(gate.step) in ops]
+
+    def has_step(self, step: Step, keys: Collection[str]) -> bool:
+        """Whether a step of the core has one of Dagster's among these."""
+        gates = {f"gate {gate.name}": gate.step for gate in self.gates}
+        name = op_name(gates.get(step.name, OPENING if step == self.steps.opening else step.name))
+        return any(f"_{key.rpartition('.')[2]}".endswith(f"_{name}") for key in keys)
 
     @property
     def owners(self) -> list[str]:

@@ -137,6 +137,5 @@ def _job_description(rollout: Rollout) -> str:
         "run is green only if it says `allow`.\n"
         "\nLaunch it with *Materialize all*; behind the arrow beside it, *Open launchpad* lets you "
         "choose the cohorts, the soak, or a dry run. *Terminate* stops it at any moment. After a "
-        "crash it goes on by *Re-execute from failure*; once what blocked is mended, by *from "
-        "selected* at the step that blocked."
+        "crash, or once what blocked is mended, it goes on by *Re-execute from failure*."
     )

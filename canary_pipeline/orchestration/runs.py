@@ -12,7 +12,9 @@ from canary_pipeline.environments import served
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.command import commanded
+from canary_pipeline.orchestration.going_on import goes_on, not_to_inherit
 from canary_pipeline.orchestration.pages import report_decision
+from canary_pipeline.orchestration.rollout import OPENING
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
@@ -24,12 +26,7 @@ DECISION_TAG = "canary/decision"
 DIGEST_TAG = "canary/decision-sha256"
 LAUNCHED_BY_TAG = "canary/launched-by"
 RETRY_TAG = "dagster/retry_number"
-FROM_FAILURE_TAG = "dagster/is_resume_retry"
 SCHEDULE_TAG = "dagster/schedule_name"
-
-
-OPENING = "canary_env_sequence"
-"""The asset whose step opens a rollout's folder."""
 
 
 def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | None:
@@ -55,9 +52,10 @@ def rollout_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Evidence | N
 
 def _is_of_all_steps(run: dg.DagsterRun) -> bool:
     """Whether a run begins anew; one from failure may hold every step, since the first failed."""
+    if goes_on(run):
+        return False
     steps = run.step_keys_to_execute
-    opens = steps is not None and any(key.endswith(f"__{OPENING}") for key in steps)
-    return steps is None or (opens and run.tags.get(FROM_FAILURE_TAG) != "true")
+    return steps is None or any(key.endswith(f"__{OPENING}") for key in steps)
 
 
 def worked_on(run: dg.DagsterRun) -> Evidence | None:
@@ -93,6 +91,7 @@ def unsay_inherited(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     tags = {LAUNCHED_BY_TAG: launched_by(run), DECISION_TAG: "none", DIGEST_TAG: "none"}
     if run.parent_run_id:
         tags |= {name: "" for name in (ROLLOUT_TAG, SCHEDULE_TAG) if name in run.tags}
+        tags |= not_to_inherit(run)
     instance.add_run_tags(run.run_id, tags)
 
 
@@ -105,7 +104,7 @@ def refuse_retry(run: dg.DagsterRun) -> None:
     if int(run.tags.get(RETRY_TAG) or 0):
         message = (
             "Dagster has retried this run by itself, and nothing was done: a rollout that blocks "
-            "has not crashed. Once mended, go on with *Re-execute from selected*, or with "
+            "has not crashed. Once mended, go on with *Re-execute from failure*, or with "
             "canary-rollout resume"
         )
         raise dg.Failure(message, allow_retries=False)

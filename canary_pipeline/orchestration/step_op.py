@@ -1,18 +1,30 @@
 """A step of the core as an op of Dagster's."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 from dagster import Nothing
 
-from canary_pipeline.model.rows import CohortRow, LiveRouting, RollbackRow
+from canary_pipeline.model.rows import CohortRow, GateRow, LiveRouting, RollbackRow
+from canary_pipeline.model.wording import detail
+from canary_pipeline.orchestration.engine import BlocksError
+from canary_pipeline.orchestration.pages import check_metadata
 from canary_pipeline.orchestration.rollout import PARTITION_TAG, Rollout
-from canary_pipeline.orchestration.work import enter
+from canary_pipeline.orchestration.work import enter, outlives_a_block
+from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.steps import Step
+from canary_pipeline.store.layout import COHORT_RESULTS
+
+_Row = GateRow | CohortRow | RollbackRow
 
 
 def step_op(
     rollout: Rollout, step: Step, name: str, description: str, **tags: str
 ) -> dg.OpDefinition:
     """The op that runs a step, after whatever it is called with.
+
+    A step whose row has failed is red, which *Re-execute from failure* then begins at. What
+    follows runs all the same: it writes down that nothing more is promoted.
 
     Args:
         rollout: What the definitions are built from.
@@ -30,12 +42,27 @@ def step_op(
         required_resource_keys={"rollout"},
         tags=tags,
     )
-    def op(context: dg.OpExecutionContext) -> None:
-        row = step.run(enter(context, rollout))
-        if isinstance(row, (CohortRow, RollbackRow)) and row.run_id == context.run_id:
+    def op(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
+        entered = enter(context, rollout)
+        row = step.run(entered)
+        yield dg.Output(None)
+        if not isinstance(row, _Row) or row.run_id != context.run_id:
+            return
+        if not isinstance(row, GateRow):
             _observe(context, rollout, _live(row))
+        if row.status == "failed" and outlives_a_block(context.run_id):
+            raise _blocks(step, row, entered)
 
     return op
+
+
+def _blocks(step: Step, row: _Row, entered: Context) -> BlocksError:
+    file = COHORT_RESULTS if isinstance(row, CohortRow) else row.log_file
+    return BlocksError(
+        entered.evidence.redactor.text(f"{step.name} failed: {detail(row)}"),
+        metadata=check_metadata(entered.evidence, file or ""),
+        allow_retries=False,
+    )
 
 
 def _live(row: CohortRow | RollbackRow) -> LiveRouting | None:

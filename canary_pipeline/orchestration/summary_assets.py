@@ -3,6 +3,7 @@
 import dagster as dg
 
 from canary_pipeline.model.decision import decide_so_far
+from canary_pipeline.orchestration.going_on import goes_on
 from canary_pipeline.orchestration.pages import (
     GO_NO_GO,
     check_metadata,
@@ -12,8 +13,8 @@ from canary_pipeline.orchestration.pages import (
     promotion_key,
     verdict,
 )
-from canary_pipeline.orchestration.rollout import Rollout
-from canary_pipeline.orchestration.runs import OPENING, decision_tags
+from canary_pipeline.orchestration.rollout import OPENING, Rollout
+from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
 from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
@@ -75,7 +76,8 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
     )
     def summary(context: dg.AssetExecutionContext) -> dg.MaterializeResult:  # type: ignore[type-arg] # dagster reads it
         entered = enter(context.op_execution_context, rollout)
-        if context.run.step_keys_to_execute == [key.to_python_identifier()]:
+        alone = context.run.step_keys_to_execute == [key.to_python_identifier()]
+        if alone and not goes_on(context.run):
             _warn_of_repetition(entered)
         decision = conclude(entered, "finished")
         context.instance.add_run_tags(context.run.run_id, decision_tags(entered.evidence, decision))
@@ -103,8 +105,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
 def _warn_of_repetition(entered: Context) -> None:
     if not decide_so_far(entered.evidence.verified_record()).allowed:
         message = (
-            "this run only repeats the summary, as *from failure* does after a block; to go on, "
-            "re-execute *from selected* at the step that blocked with everything after it, or "
+            "this run only repeats the summary; to go on, *Re-execute from failure*, or "
             f"`canary-rollout resume {entered.evidence.folder}`"
         )
         entered.warn("summary", message)

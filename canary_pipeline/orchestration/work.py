@@ -11,6 +11,7 @@ import dagster as dg
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.record import AttemptOutcome
 from canary_pipeline.orchestration.command import commanded
+from canary_pipeline.orchestration.going_on import catch_up, goes_on
 from canary_pipeline.orchestration.pages import report_promotion
 from canary_pipeline.orchestration.resource import RolloutResource
 from canary_pipeline.orchestration.rollout import Rollout
@@ -46,6 +47,7 @@ class Work:
         stop: Ends everything that waits.
         say: Takes a line for Dagster's log.
         holding: What is held meanwhile.
+        keys: The keys of the run's steps; None where another executor runs them.
         context: The attempt, once the first step has opened it.
     """
 
@@ -54,6 +56,7 @@ class Work:
     stop: Stop
     say: Callable[[str], None]
     holding: Holding
+    keys: frozenset[str] | None = None
     context: Context | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -121,9 +124,11 @@ def working(
     stop: Stop,
     say: Callable[[str], None],
     holding: Holding,
+    *,
+    keys: frozenset[str] | None = None,
 ) -> Iterator[Work]:
     """Let the steps of a run find the work of this process while the body runs."""
-    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say, holding)
+    work = _works[run.run_id] = Work(run.run_id, rollout, stop, say, holding, keys)
     try:
         yield work
     finally:
@@ -151,7 +156,18 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
                 work.context = _entered(context, rollout, resource, work.holding, opens=opens)
             except Exception as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
-    return replace(work.context, say=quietly(context.log.info), check_stop=work.stop.check)
+            if goes_on(context.run) and work.keys is not None:
+                catch_up(_in_step(context, work.context, work.stop), rollout, work.keys)
+    return _in_step(context, work.context, work.stop)
+
+
+def outlives_a_block(run_id: str) -> bool:
+    """Whether what follows a step runs although its outcome blocks, and the step is red."""
+    return run_id in _works and _works[run_id].keys is not None
+
+
+def _in_step(context: dg.OpExecutionContext, entered: Context, stop: Stop) -> Context:
+    return replace(entered, say=quietly(context.log.info), check_stop=stop.check)
 
 
 def _entered(
@@ -180,7 +196,8 @@ def _entered(
     if not new and command is None:
         refuse_superseded(evidence, rollout.environment.name)
     steps = context.run.step_keys_to_execute
-    runnable = None if steps is None else rollout.gates_among(steps)
+    every = steps is None or goes_on(context.run)
+    runnable = None if every else rollout.gates_among(steps or ())
     entered = enter_rollout(
         settings, evidence, context.run_id, launched_by(context.run), runnable=runnable
     )
@@ -217,10 +234,8 @@ def _require_summary(context: dg.OpExecutionContext, rollout: Rollout) -> None:
 def _whole(rollout: Rollout) -> str:
     return (
         f"a rollout is all of its assets: launch the job {rollout.environment.job_name} with "
-        "*Materialize all*. To go on with one, open its run and press *Re-execute from failure* "
-        "after a crash, or *from selected* at the step that blocked with everything after it "
-        "selected; *from asset failure* does not know the rollout. `canary-rollout resume "
-        "FOLDER` does the same"
+        "*Materialize all*. To go on with one, open its run and press *Re-execute from failure*; "
+        "`canary-rollout resume FOLDER` does the same"
     )
 
 

@@ -1,5 +1,6 @@
 """A whole rollout, run by the core alone: the same steps that Dagster drives."""
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.outside.stop import Signals, StoppedError
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
-from canary_pipeline.rollout.steps import Step, Steps
+from canary_pipeline.rollout.steps import Lanes, Step, Steps
 
 
 def roll_out(
@@ -24,8 +25,7 @@ def roll_out(
     working = replace(context, check_stop=signals.stop.check)
     concluding = replace(context, check_stop=signals.check_again)
     try:
-        for phase in steps.phases:
-            _side_by_side(phase, working, most_at_once)
+        run_phases(steps.phases, working, most_at_once)
     except StoppedError as stopped:
         signals.obey()
         return conclude(concluding, "aborted", str(stopped))
@@ -36,9 +36,13 @@ def roll_out(
     return decide(context.evidence.verified_record())
 
 
-def _side_by_side(
-    lanes: tuple[tuple[Step, ...], ...], context: Context, most_at_once: int | None
-) -> None:
+def run_phases(phases: Iterable[Lanes], context: Context, most_at_once: int | None = None) -> None:
+    """Run phases one after another, the lanes of each side by side."""
+    for phase in phases:
+        _side_by_side(phase, context, most_at_once)
+
+
+def _side_by_side(lanes: Lanes, context: Context, most_at_once: int | None) -> None:
     workers = most_at_once or max(len(lanes), 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lane") as pool:
         for ended in [pool.submit(_one_by_one, lane, context) for lane in lanes]:

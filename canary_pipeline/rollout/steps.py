@@ -27,6 +27,10 @@ class Step:
     run: Callable[[Context], object]
 
 
+Lanes = tuple[tuple[Step, ...], ...]
+"""Lanes run side by side, the steps of a lane one after another."""
+
+
 @dataclass(frozen=True)
 class Steps:
     """All steps of a rollout.
@@ -42,7 +46,7 @@ class Steps:
     """
 
     opening: Step
-    gates: tuple[tuple[Step, ...], ...]
+    gates: Lanes
     gathering: Step
     cohorts: tuple[Step, ...]
     restoring: tuple[Step, ...]
@@ -50,7 +54,7 @@ class Steps:
     deciding: Step
 
     @property
-    def phases(self) -> tuple[tuple[tuple[Step, ...], ...], ...]:
+    def phases(self) -> tuple[Lanes, ...]:
         """The steps in order: phases one after another, each of lanes side by side."""
         line = (self.gathering, *self.cohorts, *self.restoring, self.closing, self.deciding)
         return (((self.opening,),), self.gates, (line,))

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.execution.plan.state import KnownExecutionState
 from dagster._core.test_utils import create_run_for_test
 
 from canary_pipeline.commands.dagster_home import use_home
@@ -15,16 +16,18 @@ from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration import executor, launch
+from canary_pipeline.orchestration.going_on import FROM_ASSET_FAILURE_TAG, FROM_FAILURE_TAG
 from canary_pipeline.orchestration.pages import promotion_key
 from canary_pipeline.orchestration.runs import (
     DECISION_TAG,
-    FROM_FAILURE_TAG,
     ROLLOUT_TAG,
     worked_on,
 )
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.outbox import Outbox
+from canary_pipeline_tests.conftest import GATES
 from canary_pipeline_tests.fake_staging import GOOD, answer
+from canary_pipeline_tests.rollout.conftest import commit
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 from canary_pipeline_tests.test_superseded import page
 
@@ -48,6 +51,29 @@ class Launches:
         options = parent and dg.ReexecutionOptions(parent_run_id=parent, step_selection=steps)
         result = dg.execute_job(job, self.instance, reexecution_options=options or None, tags=tags)
         return result.run_id, result.success
+
+    def from_failure(self, parent: str) -> tuple[str, bool, set[str]]:
+        """Re-execute as *from failure* does; also the steps that Dagster has selected."""
+        found = self.instance.get_run_by_id(parent)
+        assert found
+        steps, _ = KnownExecutionState.build_resume_retry_reexecution(self.instance, found)
+        run_id, green = self.run(parent, steps, **{FROM_FAILURE_TAG: "true"})
+        return run_id, green, {step.rpartition(".")[2] for step in steps}
+
+    def red(self, run_id: str) -> dict[str, str]:
+        """The steps of a run that failed, with what each says."""
+        found = self.instance.get_records_for_run(
+            run_id, of_type=dg.DagsterEventType.STEP_FAILURE
+        ).records
+        events = [record.event_log_entry.dagster_event for record in found]
+        said = {event.step_key: event.step_failure_data for event in events if event}
+        return {
+            (key or "").rpartition(".")[2]: (
+                data.user_failure_data and data.user_failure_data.description
+            )
+            or ""
+            for key, data in said.items()
+        }
 
     def force_terminate(self, handler: BaseHTTPRequestHandler) -> None:
         """Answer a probe well, after somebody has pressed *Force termination*."""
@@ -129,6 +155,94 @@ def test_a_block_that_is_gone_on_with_is_told_as_what_it_was_and_as_what_it_is(
     assert (green, launches.decision(mended)) == (True, "allow")
     assert launches.notices == ["block 1", "block 2", "allow 3"]
     assert launches.promoted == [str(found.folder)]
+
+
+SUMMARY = "staging_canary__summary"
+
+
+def test_a_gate_that_blocks_is_a_red_step_and_from_failure_goes_on_at_it(
+    launches: Launches,
+) -> None:
+    launches.at_hand.checkout.gate("sync-security", "exit 3")
+    blocked, green = launches.run()
+    assert not green
+    assert launches.red(blocked) == {
+        "sync_security": "gate sync-security failed: exit code 3",
+        SUMMARY: "",
+    }
+    [row, *_] = launches.folder(blocked).record().cohort_rows
+    assert (row.status, row.reason) == ("skipped", "gates_not_passed")
+    launches.at_hand.checkout.gate("sync-security", "exit 0")
+
+    mended, green, steps = launches.from_failure(blocked)
+
+    after = {"cohort_5", "cohort_100", "rollback", "staging_cohort_results", SUMMARY}
+    assert steps == {"sync_security", "staging_gate_results", *after}
+    assert (green, launches.decision(mended), launches.at_hand.percent) == (True, "allow", 100)
+    assert launches.folder(mended).folder == launches.folder(blocked).folder
+    # As with `canary-rollout resume`: what is being judged has changed for each of them.
+    assert [launches.at_hand.checkout.runs_of(gate) for gate in GATES] == [2, 2, 2, 2]
+    assert launches.notices == ["block 1", "allow 2"]
+
+
+def test_a_cohort_that_blocks_is_a_red_step_and_from_failure_does_what_was_rolled_back_anew(
+    launches: Launches,
+) -> None:
+    launches.at_hand.staging.probes[100] = answer(500, {})
+    blocked, green = launches.run()
+    assert (green, launches.at_hand.percent) == (False, 0)
+    assert list(launches.red(blocked)) == ["cohort_100", SUMMARY]
+    launches.at_hand.staging.probes.clear()
+
+    mended, green, steps = launches.from_failure(blocked)
+
+    assert steps == {"cohort_100", "rollback", "staging_cohort_results", SUMMARY}
+    assert (green, launches.decision(mended), launches.at_hand.percent) == (True, "allow", 100)
+    assert launches.at_hand.staging.probed == [5, 100, 5, 100]
+    assert [launches.at_hand.checkout.runs_of(gate) for gate in GATES] == [1, 1, 1, 1]
+
+
+def test_from_failure_at_another_commit_does_everything_anew(launches: Launches) -> None:
+    checkout = launches.at_hand.checkout
+    commit(checkout.folder)
+    launches.at_hand.staging.probes[100] = answer(500, {})
+    blocked, _ = launches.run()
+    launches.at_hand.staging.probes.clear()
+    checkout.gate("sync-security", "exit 3")
+    commit(checkout.folder)
+
+    still, green, _ = launches.from_failure(blocked)
+
+    assert (green, launches.decision(still)) == (False, "block")
+    assert [checkout.runs_of(gate) for gate in GATES] == [2, 2, 2, 2]
+    assert launches.at_hand.staging.probed == [5, 100]
+    checkout.gate("sync-security", "exit 0")
+    commit(checkout.folder)
+
+    mended, green, _ = launches.from_failure(still)
+
+    assert (green, launches.decision(mended), launches.at_hand.percent) == (True, "allow", 100)
+    assert [checkout.runs_of(gate) for gate in GATES] == [3, 3, 3, 3]
+    assert launches.at_hand.staging.probed == [5, 100, 5, 100]
+
+
+def test_from_asset_failure_goes_on_and_all_of_that_run_is_a_new_rollout(
+    launches: Launches,
+) -> None:
+    launches.at_hand.staging.probes[100] = answer(500, {})
+    blocked, _ = launches.run()
+    launches.at_hand.staging.probes.clear()
+
+    allowed, green = launches.run(blocked, **{FROM_ASSET_FAILURE_TAG: "true"})
+
+    assert (green, launches.decision(allowed)) == (True, "allow")
+    assert launches.folder(allowed).folder == launches.folder(blocked).folder
+    found = launches.instance.get_run_by_id(allowed)
+    assert found
+    copied = {FROM_ASSET_FAILURE_TAG: found.tags[FROM_ASSET_FAILURE_TAG]}
+    new, green = launches.run(allowed, **copied)
+    assert (green, launches.decision(new)) == (True, "allow")
+    assert launches.folder(new).folder != launches.folder(blocked).folder
 
 
 def test_what_a_failed_re_execution_goes_on_with_is_not_yesterday_s_evidence(
