@@ -250,12 +250,20 @@ def test_steps_without_the_summary_are_no_green_run_and_all_steps_are_a_new_roll
     assert len(cohort_rows(folder)) == 1
 
 
-def test_a_second_launch_waits_in_the_queue(dev: Dev, staging: FakeStaging) -> None:
-    first = dev.launch(cohorts=[5], cohort_soak_seconds=10)
-    second = dev.launch(cohorts=[100])
-
+def test_what_is_launched_meanwhile_waits_in_the_queue_and_shows_no_decision(
+    dev: Dev, staging: FakeStaging
+) -> None:
+    allowed = dev.launch(cohorts=[5])
+    assert dev.end_of(allowed) == "SUCCESS"
+    first = dev.launch(cohorts=[25], cohort_soak_seconds=10)
     await_true(lambda: soaking(dev.commands))
-    assert dev.run(second)["status"] == "QUEUED"
+
+    second = dev.reexecute(allowed, "ALL_STEPS")
+
+    run = dev.run(second)
+    tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+    assert (run["status"], tags["canary/decision"]) == ("QUEUED", "none")
+    assert tags["canary/launched-by"].startswith("re-execution, ")
     assert [dev.end_of(run) for run in (first, second)] == ["SUCCESS", "SUCCESS"]
-    assert staging.probed == [5, 100]
-    assert len(dev.commands.folders) == 2
+    assert staging.probed == [5, 25, 5]
+    assert len(dev.commands.folders) == 3

@@ -56,6 +56,10 @@ PRIVATE = {
     "dagster._core.execution.plan.execute_plan": {"dagster_event_sequence_for_step": "__call__"},
     "dagster._core.execution.plan.plan": {"ExecutionPlan": "start"},
     "dagster._core.execution.retries": {"RetryMode": "DISABLED"},
+    "dagster._core.run_coordinator": {
+        "QueuedRunCoordinator": "submit_run",
+        "SubmitRunContext": "dagster_run",
+    },
 }
 """By module, what the engine takes of Dagster that it does not promise to keep, and of each what
 it uses. An upgrade that moves one fails here, with its name."""

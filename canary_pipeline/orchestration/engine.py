@@ -22,6 +22,7 @@ from dagster._core.execution.plan.active import ActiveExecution
 from dagster._core.execution.plan.execute_plan import dagster_event_sequence_for_step
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
+from dagster._core.run_coordinator import QueuedRunCoordinator, SubmitRunContext
 
 from canary_pipeline.outside.stop import Signals
 
@@ -29,8 +30,8 @@ LOOK_UP_SECONDS = 0.1
 """How often the main thread looks up while no step has anything to tell."""
 
 __all__ = [
-    "BlocksError", "ExecutionPlan", "PlanOrchestrationContext", "RetryMode",
-    "blocks", "run_in_threads",
+    "BlocksError", "ExecutionPlan", "PlanOrchestrationContext", "QueuedRunCoordinator", "RetryMode",
+    "SubmitRunContext", "blocks", "run_in_threads",
 ]  # fmt: skip
 
 _Told = dg.DagsterEvent | BaseException | str
