@@ -69,7 +69,7 @@ def test_rollouts_are_told_in_aligned_lines_newest_first(tmp_path: Path) -> None
     assert told == [
         [
             "started (UTC)", "decision", "verifies", "commit", "duration", "reached",
-            "what blocked", "folder",
+            "what blocked or was left out", "folder",
         ],
         ["2026-02-25 09:00:00", "block", "yes", "-", "15:00", "-", why, f"{ROOT}/staging-9"],
         ["2026-02-25 08:00:00", "allow", "yes", "-", "15:00", "100 %", "-", f"{ROOT}/staging-8"],

@@ -232,7 +232,7 @@ def test_cohorts_without_probe_config_are_skipped_and_allowed_without_a_soak(
     assert statuses(folder) == [(percent, "skipped", reason) for percent in (5, 100)]
     missing = ["control_base_url", "auth_token"]
     assert [row["missing"] for row in cohort_rows(folder)] == [missing] * 2
-    assert "No cohort was probed" in result.out
+    assert result.out.splitlines()[-1] == "Decision: allow (no cohort was probed)"
     assert "No cohort was probed" in summary(folder)
     assert staging.probed == []
 

@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 COLUMNS = (
     "started (UTC)", "decision", "verifies", "age", "commit", "duration", "reached",
-    "what blocked", "folder",
+    "what blocked or was left out", "folder",
 )  # fmt: skip
 SHORT_COMMIT = 9
 
@@ -179,7 +179,7 @@ def _cells(rollout: PastRollout) -> tuple[str, ...]:
         (rollout.commit or "-")[:SHORT_COMMIT],
         "-" if seconds is None else clock_face(seconds),
         "-" if percent is None else f"{percent} %",
-        rollout.what_blocked or "-",
+        "; ".join(filter(None, (rollout.what_blocked, *rollout.remarks))) or "-",
         folder,
     )
     return tuple(map(one_line, cells))

@@ -21,13 +21,13 @@ from canary_pipeline.commands.flags import (
 from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.remarks import NOT_PROBED, no_cohort_was_probed, remarks
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
-from canary_pipeline.reports.summary import remarks
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.sources import unknown_variables
@@ -208,8 +208,9 @@ def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) 
         print(f"rollback: {restored}")
     print(f"summary: {evidence.folder / SUMMARY}")
     for remark in remarks(record):
-        print(remark.replace("**", ""))
-    print(f"Decision: {decision.word}", flush=True)
+        print(remark)
+    unprobed = f" ({NOT_PROBED})" if no_cohort_was_probed(record) else ""
+    print(f"Decision: {decision.word}{unprobed}", flush=True)
     return exit_of(decision, stopped=stopped, green=green)
 
 

@@ -78,8 +78,8 @@ def _metadata(found: list[PastRollout]) -> dict[str, dg.MetadataValue]:
 def _table(found: list[PastRollout]) -> Table:
     columns: dict[str, ColumnKind] = {
         "started": "string", "decision": "string", "duration_seconds": "float",
-        "reached_percent": "int", "what_blocked": "string", "launched_by": "string",
-        "folder": "string",
+        "reached_percent": "int", "what_blocked": "string", "remarks": "string",
+        "launched_by": "string", "folder": "string",
     }  # fmt: skip
     return Table(columns, [_cells(rollout) for rollout in found])
 
@@ -92,6 +92,7 @@ def _cells(rollout: PastRollout) -> dict[str, Cell]:
         "duration_seconds": rollout.duration_seconds,
         "reached_percent": rollout.highest_passed,
         "what_blocked": rollout.problem or rollout.what_blocked,
+        "remarks": "; ".join(rollout.remarks),
         "launched_by": rollout.launched_by,
         "folder": rollout.folder.name,
     }

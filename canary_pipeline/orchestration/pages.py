@@ -9,6 +9,7 @@ from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
+from canary_pipeline.model.remarks import remarks
 from canary_pipeline.reports.tables import Table
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.layout import DECISION, SUMMARY
@@ -82,23 +83,25 @@ def log_tails(evidence: Evidence, record: Record) -> dict[str, dg.MetadataValue]
 
 def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.MetadataValue]:
     """The decision, the whole summary, and numbers to follow from rollout to rollout."""
-    text = evidence.read_text(SUMMARY) or ""
+    text, record = evidence.read_text(SUMMARY) or "", evidence.record()
+    heading = "; ".join((f"Decision: {decision.word}", *remarks(record)))
     return {
         "decision": dg.MetadataValue.text(decision.word),
-        "summary": dg.MetadataValue.md(f"**Decision: {decision.word}**\n\n{text}"),
+        "summary": dg.MetadataValue.md(f"**{heading}**\n\n{text}"),
         "allowed": dg.MetadataValue.int(int(decision.allowed)),
         "reasons": dg.MetadataValue.int(len(decision.reasons)),
-        "duration_seconds": dg.MetadataValue.float(evidence.record().duration_seconds or 0.0),
+        "duration_seconds": dg.MetadataValue.float(record.duration_seconds or 0.0),
         **file_metadata(evidence, SUMMARY),
         DECISION: dg.MetadataValue.md(f"```json\n{evidence.read_text(DECISION) or ''}\n```"),
         "decision_sha256": dg.MetadataValue.text(evidence.sha256(DECISION) or "no such file"),
     }
 
 
-def verdict(decision: Decision) -> str:
+def verdict(decision: Decision, record: Record) -> str:
     """The decision and every reason as a sentence."""
     if decision.allowed:
-        return "allow: every gate passed, and no cohort's probe failed."
+        passed = "every gate passed, and no cohort's probe failed"
+        return "; ".join((f"allow: {passed}", *remarks(record))) + "."
     return "block: " + "; ".join(reason.text for reason in decision.reasons) + "."
 
 
@@ -145,7 +148,7 @@ def report_decision(
             asset_key=key,
             check_name=GO_NO_GO,
             passed=decision.allowed,
-            description=verdict(decision),
+            description=verdict(decision, evidence.record()),
             metadata=check_metadata(evidence, SUMMARY),
             blocking=True,
         )

@@ -93,7 +93,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
                 dg.AssetCheckResult(
                     check_name=GO_NO_GO,
                     passed=decision.allowed,
-                    description=verdict(decision),
+                    description=verdict(decision, entered.evidence.record()),
                     metadata=check_metadata(entered.evidence, SUMMARY),
                 )
             ],

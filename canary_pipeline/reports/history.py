@@ -12,6 +12,7 @@ from canary_pipeline.model.decision import decide
 from canary_pipeline.model.environment import OUTPUT_ROOT
 from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header, Record
+from canary_pipeline.model.remarks import remarks
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
@@ -46,6 +47,7 @@ class PastRollout:
         decided_at: When it was decided.
         commit: The one that was tested, without other changes.
         what_blocked: The first reasons that block, as one line; empty where nothing does.
+        remarks: What the decision's word does not say by itself.
         attempts: How many runs worked on it.
         outcome: How the last attempt ended.
         gate_seconds: By gate that ran, how long its last run took.
@@ -66,6 +68,7 @@ class PastRollout:
     decided_at: datetime | None = None
     commit: str | None = None
     what_blocked: str = ""
+    remarks: tuple[str, ...] = ()
     attempts: int = 0
     outcome: Outcome | None = None
     gate_seconds: tuple[tuple[str, float], ...] = ()
@@ -88,6 +91,7 @@ class PastRollout:
             "decided_at": None if self.decided_at is None else rfc3339(self.decided_at),
             "commit": self.commit,
             "what_blocked": self.what_blocked,
+            "remarks": list(self.remarks),
             "attempts": self.attempts,
             "outcome": self.outcome,
             "gate_seconds": dict(self.gate_seconds),
@@ -192,6 +196,7 @@ def read_rollout(evidence: Evidence) -> PastRollout:
         decided_at=moment_of(header.decided_at),
         commit=tested(record).clean_commit,
         what_blocked=_in_short(reasons),
+        remarks=remarks(record),
         attempts=len(header.attempts),
         outcome=outcome,
         gate_seconds=_gate_seconds(record),

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from canary_pipeline.model.decision import Decision, Reason
+from canary_pipeline.model.remarks import remarks
 from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.layout import DECISION, HEADER, SUMMARY
@@ -34,6 +35,7 @@ class Notice:
         folder: The rollout's folder.
         link: Where to read on.
         sha256: The digest of `decision.json`; None where there is none.
+        remarks: What the decision's word does not say by itself.
         id: By which a receiver knows that it was told before; empty for what is told once.
     """
 
@@ -43,18 +45,20 @@ class Notice:
     folder: str
     link: str
     sha256: str | None = None
+    remarks: tuple[str, ...] = ()
     id: str = ""
 
     @property
     def title(self) -> str:
-        """One line, the decision in it."""
-        return f"{self.environment} canary rollout: {self.decision}"
+        """One line, the decision in it; an allow with what makes it less than it seems."""
+        less = f" ({'; '.join(self.remarks)})" if self.remarks and self.decision == "allow" else ""
+        return f"{self.environment} canary rollout: {self.decision}{less}"
 
     @property
     def text(self) -> str:
-        """The reasons and the link, a line each."""
+        """What there is to know, the reasons and the link, a line each."""
         reasons = [f"- {reason.text} (evidence: {reason.evidence})" for reason in self.reasons]
-        return "\n".join([*reasons, self.link])
+        return "\n".join([*self.remarks, *reasons, self.link])
 
     def fields(self) -> dict[str, Any]:
         """What a program that receives a notice reads."""
@@ -64,6 +68,7 @@ class Notice:
             "reasons": [
                 {"text": reason.text, "evidence": reason.evidence} for reason in self.reasons
             ],
+            "remarks": list(self.remarks),
             "folder": self.folder,
             "link": self.link,
             "decision_sha256": self.sha256,
@@ -92,6 +97,7 @@ def announce(
             attempt=last.attempt if last else 0,
             decision=decision,
             reasons=tuple((reason.text, reason.evidence) for reason in reasons),
+            remarks=remarks(evidence.record()),
             run_id=last.run_id if last else "",
             at=datetime.now(UTC),
         )
@@ -138,7 +144,8 @@ def _notice_of(item: Item, ui_url: str | None) -> Notice:
     if ui_url and item.run_id:
         link = f"{ui_url.rstrip('/')}/runs/{item.run_id}"
     digest = found.sha256 if found else None
-    return Notice(item.environment, decision, reasons, item.folder, link, digest, item.id)
+    said = item.remarks
+    return Notice(item.environment, decision, reasons, item.folder, link, digest, said, item.id)
 
 
 def send(notice: Notice, url: str) -> None:

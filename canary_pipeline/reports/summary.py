@@ -6,7 +6,8 @@ from canary_pipeline.model.commit import tested
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.env_sequence import env_sequence_text
 from canary_pipeline.model.record import Record
-from canary_pipeline.model.rows import MISSING_PROBE_CONFIG, CohortRow
+from canary_pipeline.model.remarks import no_cohort_was_probed, remarks
+from canary_pipeline.model.rows import CohortRow
 from canary_pipeline.model.text import one_line
 from canary_pipeline.reports.execution import COLUMNS, earlier_rows, execution_table, markdown
 from canary_pipeline.reports.rollback_words import rollback_words
@@ -30,7 +31,7 @@ def summary_text(
     earlier = earlier_rows(record)
     sections = [
         f"# {header.title}",
-        *remarks(record),
+        *map(_emphasized, remarks(record)),
         _bullets(record, decision, folder),
         *([f"## Rollback\n\n{restored}"] if restored and not decision.allowed else []),
         f"## Why\n\n{_why(record, decision)}",
@@ -46,20 +47,9 @@ def summary_text(
     return "\n\n".join(section.rstrip("\n") for section in sections) + "\n"
 
 
-def remarks(record: Record) -> list[str]:
-    """What a reader must know before the decision, since its word alone does not say it."""
-    header, said = record.header, []
-    if no_cohort_was_probed(record):
-        said.append("**No cohort was probed**: neither control base URL nor token is configured.")
-    if header.reduced:
-        said.append(f"**Reduced**: {header.reduced}.")
-    return said
-
-
-def no_cohort_was_probed(record: Record) -> bool:
-    """Whether every cohort was skipped since probes are not configured."""
-    rows = [row for _, row in record.cohorts]
-    return bool(rows) and all(row and row.reason == MISSING_PROBE_CONFIG for row in rows)
+def _emphasized(remark: str) -> str:
+    name, _, said = remark.partition(":")
+    return f"**{name.capitalize()}**:{said}."
 
 
 def _bullets(record: Record, decision: Decision, folder: Path) -> str:

@@ -31,6 +31,7 @@ class Item(Recorded):
         attempt: Its attempt, or 0.
         decision: Such as `allow`, `block`, `withdrawn` or `no decision`.
         reasons: What there is to say, each with where its evidence lies.
+        remarks: What the decision's word does not say by itself.
         run_id: The run of the attempt.
         at: When it was put in.
         tries: How often it was tried in vain.
@@ -42,6 +43,7 @@ class Item(Recorded):
     attempt: int
     decision: str
     reasons: tuple[tuple[str, str], ...]
+    remarks: tuple[str, ...] = ()
     run_id: str
     at: datetime
     tries: int = 0

@@ -35,7 +35,8 @@ def test_the_summary_s_page_tells_the_decision_first_and_shows_the_timeline(
     found = metadata("summary")
     [folder] = in_process.commands.folders
     text = (folder / "SUMMARY.md").read_text()
-    assert found["summary"] == f"**Decision: allow**\n\n{text}"
+    heading = "Decision: allow; reduced: cohort 5 of 5,10,25,50,100"
+    assert found["summary"] == f"**{heading}**\n\n{text}"
     assert (found["decision"], found["allowed"], found["reasons"]) == ("allow", 1, 0)
     assert 0 < found["duration_seconds"] < 120
     assert found["path"] == str(folder / "SUMMARY.md")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from canary_pipeline.model.decision import decide
 from canary_pipeline.model.record import Record
+from canary_pipeline.model.remarks import remarks
 from canary_pipeline.model.rows import MISSING_PROBE_CONFIG, RolloutWarning
 from canary_pipeline.model.text import duration
-from canary_pipeline.reports.summary import remarks, summary_text
+from canary_pipeline.reports.summary import summary_text
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline_tests.builders import add, cohort, gate, header, passed
@@ -62,7 +63,7 @@ def test_an_allowed_rollout_says_so_three_times(context: Context) -> None:
     assert "## Why\n\nNothing blocks" in text
     assert text.endswith("\n\nDecision: allow\n")
     assert "block\n" not in text
-    assert remarks(context.evidence.record()) == []
+    assert remarks(context.evidence.record()) == ()
 
 
 def test_each_section_says_what_happened(context: Context) -> None:
