@@ -1,7 +1,8 @@
 """Evidence as Dagster metadata: what an asset's page shows without leaving the browser."""
 
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
@@ -10,9 +11,10 @@ from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.remarks import remarks
+from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.reports.tables import Table
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.layout import DECISION, SUMMARY
+from canary_pipeline.store.layout import DECISION, SUMMARY, TIMELINE
 
 TAIL_LINES = 20
 
@@ -97,6 +99,23 @@ def decision_metadata(evidence: Evidence, decision: Decision) -> dict[str, dg.Me
     }
 
 
+def timeline_metadata(
+    evidence: Evidence, say: Callable[[str], object] = lambda _line: None
+) -> dict[str, dg.MetadataValue]:
+    """The picture of a rollout, which is kept in its folder too; nothing where it fails."""
+    try:
+        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - a missing library
+
+        record = evidence.verified_record()
+        bad_looks = bad_moments(list(watched_soaks(record, evidence)))
+        picture = timeline(record, datetime.now(UTC), bad_looks)
+        evidence.write_bytes(TIMELINE, picture)
+    except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
+        say(f"the timeline could not be drawn: {type(error).__name__}")
+        return {}
+    return {"timeline": image(picture)}
+
+
 def verdict(decision: Decision, record: Record) -> str:
     """The decision and every reason as a sentence."""
     if decision.allowed:
@@ -139,7 +158,7 @@ def report_decision(
         decision: What was decided.
     """
     key = dg.AssetKey([environment.asset_group, "summary"])
-    metadata = decision_metadata(evidence, decision)
+    metadata = {**decision_metadata(evidence, decision), **timeline_metadata(evidence)}
     instance.report_runless_asset_event(
         dg.AssetMaterialization(key, metadata=metadata, partition=environment.partition)
     )

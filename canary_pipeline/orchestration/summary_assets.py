@@ -9,17 +9,16 @@ from canary_pipeline.orchestration.pages import (
     check_metadata,
     decision_metadata,
     file_metadata,
-    image,
     promotion_key,
+    timeline_metadata,
     verdict,
 )
 from canary_pipeline.orchestration.rollout import OPENING, Rollout
 from canary_pipeline.orchestration.runs import decision_tags
 from canary_pipeline.orchestration.work import enter
-from canary_pipeline.reports.health import bad_moments, watched_soaks
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
-from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY, TIMELINE
+from canary_pipeline.store.layout import ENV_SEQUENCE, SUMMARY
 
 
 def opening_asset(rollout: Rollout) -> dg.AssetsDefinition:
@@ -87,7 +86,7 @@ def summary_asset(rollout: Rollout) -> dg.AssetsDefinition:
         return dg.MaterializeResult(
             metadata={
                 **decision_metadata(entered.evidence, decision),
-                **_picture(context, entered),
+                **timeline_metadata(entered.evidence, context.log.warning),
             },
             check_results=[
                 dg.AssetCheckResult(
@@ -125,18 +124,3 @@ def promotion_asset(rollout: Rollout) -> dg.AssetSpec:
         owners=rollout.owners,
         partitions_def=rollout.partitions,
     )
-
-
-def _picture(context: dg.AssetExecutionContext, entered: Context) -> dict[str, dg.MetadataValue]:
-    try:
-        from canary_pipeline.reports.timeline import timeline  # noqa: PLC0415 - a missing library
-
-        evidence = entered.evidence
-        record = evidence.verified_record()
-        bad_looks = bad_moments(list(watched_soaks(record, evidence)))
-        picture = timeline(record, entered.clock.now(), bad_looks)
-        evidence.write_bytes(TIMELINE, picture)
-    except Exception as error:  # noqa: BLE001 - a picture never stands in the way of a decision
-        context.log.warning("the timeline could not be drawn: %s", type(error).__name__)
-        return {}
-    return {"timeline": image(picture)}

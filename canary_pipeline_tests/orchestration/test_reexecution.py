@@ -24,6 +24,7 @@ from canary_pipeline.orchestration.runs import (
     worked_on,
 )
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.layout import TIMELINE
 from canary_pipeline.store.outbox import Outbox
 from canary_pipeline_tests.conftest import GATES
 from canary_pipeline_tests.fake_staging import GOOD, answer
@@ -92,6 +93,16 @@ class Launches:
         records = self.instance.fetch_materializations(promotion_key(STAGING), limit=10).records
         events = [record.asset_materialization for record in records]
         return [event.metadata["folder"].value for event in events if event]
+
+    @property
+    def shown_of_summary(self) -> set[str]:
+        """What the page of `summary` shows."""
+        event = self.instance.get_latest_materialization_event(
+            dg.AssetKey(["staging_canary", "summary"])
+        )
+        assert event
+        assert event.asset_materialization
+        return set(event.asset_materialization.metadata)
 
     @property
     def notices(self) -> list[str]:
@@ -302,6 +313,8 @@ def test_a_run_that_is_force_terminated_stops_and_rolls_back(
     assert (last.detail or "").startswith("force-terminated in Dagster")
     assert launches.decision(run_id) == "block"
     assert page(launches.instance) == ("block", False)
+    assert "timeline" in launches.shown_of_summary
+    assert launches.folder(run_id).exists(TIMELINE)
 
 
 def test_a_run_that_is_force_terminated_at_its_very_end_promotes_nothing(
