@@ -6,11 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from canary_pipeline.commands import status
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError, answers
-from canary_pipeline.commands.rollback import take_back
+from canary_pipeline.commands.rollback import rollback_command, take_back
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.decision import decide
 from canary_pipeline.model.record import InFlight
@@ -20,7 +21,7 @@ from canary_pipeline.rollout.attempts import FolderTakenError
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import rows
 from canary_pipeline_tests.fake_staging import answer, send
-from canary_pipeline_tests.live_staging import ROUTING_STATUS, live_in
+from canary_pipeline_tests.live_staging import ROUTING_STATUS, let_apply, live_in
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 
 __all__ = ["at_hand"]
@@ -97,6 +98,22 @@ def test_a_rollback_that_nobody_could_look_at_has_not_failed(
     assert "THE ROLLBACK IS NOT VERIFIED" in capsys.readouterr().out
     reasons = [reason.text for reason in decide(evidence.verified_record()).reasons]
     assert any("ROLLBACK NOT VERIFIED, though its command ended well" in text for text in reasons)
+
+
+def test_what_was_left_live_is_rolled_back_from_another_checkout_once_its_own_is_gone(
+    killed: Evidence, at_hand: AtHand
+) -> None:
+    elsewhere = at_hand.root / "elsewhere"
+    at_hand.checkout.folder.rename(elsewhere)
+    let_apply(at_hand.staging, elsewhere)
+    assert live_in(elsewhere / "live.env")["data"]["canary_user_percent"] == 5
+
+    arguments = [str(killed.folder), "--repo-root", str(elsewhere)]
+    result = CliRunner().invoke(rollback_command, arguments)
+
+    assert result.exit_code == 0, result.output
+    assert live_in(elsewhere / "live.env")["data"]["canary_user_percent"] == 0
+    assert "repo_root was " in (killed.read_text("SUMMARY.md") or "")
 
 
 def test_a_file_that_cannot_be_written_is_named_as_people_know_it(

@@ -22,6 +22,7 @@ from canary_pipeline.orchestration.engine import (
     run_in_threads,
 )
 from canary_pipeline.orchestration.history_asset import history_name
+from canary_pipeline.orchestration.one_daemon import refuse_another_s
 from canary_pipeline.orchestration.rollout import Rollout, op_name
 from canary_pipeline.orchestration.runs import by_whom, is_over, refuse_retry, unsay_inherited
 from canary_pipeline.orchestration.work import Work, working
@@ -72,9 +73,10 @@ class RolloutExecutor(dg.Executor):
         unsay_inherited(instance, run)
         note_worker(instance, run)
         refuse_retry(run)
+        rollout = self._rollout.of(run)
+        refuse_another_s(run, rollout.environment)
         command = commanded() or Command()
         holder = {"run": run.run_id, "since": rfc3339(SystemClock().now())}
-        rollout = self._rollout.of(run)
         environment, say = rollout.environment, plan_context.log.info
         url = evidence_url(environment, os.environ)
         holding = command.holding or Holding(environment.name, url, holder)

@@ -1,7 +1,9 @@
 """One daemon for one home: a second one would run each time of a schedule once more.
 
 Dagster notices two daemons only in their logs. Here the first one that ticks leaves its name in
-the home, and keeps the schedule until its process ends; every other one skips, and says so.
+the home, and keeps the schedule until its process ends; every other one skips, and says so. What
+waits in the queue is begun by either of them, so a run that the schedule asked for says for which
+staging, and is refused where it would roll out to another.
 """
 
 import os
@@ -13,9 +15,18 @@ import dagster as dg
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 
+from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.model.urls import shown_url
 from canary_pipeline.outside.process_name import GONE, is_there, process_name
+from canary_pipeline.settings import SettingError
+from canary_pipeline.sources import read_values
 from canary_pipeline.store.writing import write_whole
+
+SERVICE_TAG = "canary/scheduled-for"
+"""For which service the schedule has asked for a run."""
+
+ADVICE = "Let one daemon serve one home"
 
 LONGEST_WAIT = 10.0
 """Seconds to wait for another one to write down its name."""
@@ -66,6 +77,32 @@ def other_daemon(context: dg.ScheduleEvaluationContext, name: str) -> str | None
     return None  # a home that cannot be written to says nothing of anybody
 
 
+def service(environment: Environment) -> str:
+    """What tells the services of a host apart: where they work, and for which staging."""
+    url = None
+    with suppress(SettingError):
+        named = read_values(environment, os.environ, names=("control_base_url",))
+        url = named.values.control_base_url
+    return f"{platform.node()}: {Path.cwd()}, {shown_url(url) if url else 'no control URL'}"
+
+
+def refuse_another_s(run: dg.DagsterRun, environment: Environment) -> None:
+    """Make sure that what the schedule of a service asked for is not done by another one.
+
+    Raises:
+        dagster.Failure: When it would be, on this host; nothing was done.
+    """
+    asked, here = run.tags.get(SERVICE_TAG), service(environment)
+    if asked is None or run.parent_run_id is not None:  # a person re-executes where he likes
+        return
+    if asked.partition(":")[0] == platform.node() and asked != here:
+        message = (
+            f"the schedule of another service asked for this run, and nothing was done: it is of "
+            f"{asked}, and this is {here}. {ADVICE}"
+        )
+        raise dg.Failure(message, allow_retries=False)
+
+
 def _why(theirs: _Ticker | None, ours: _Ticker) -> str | None:
     if theirs is None or theirs.host != ours.host:
         return None
@@ -75,8 +112,7 @@ def _why(theirs: _Ticker | None, ours: _Ticker) -> str | None:
     else:  # one code server for two daemons
         who = f"tick {theirs.tick} was of this very time"
         seen = theirs.due == ours.due and theirs.tick != ours.tick
-    advice = "Let one daemon serve one home"
-    return f"another daemon serves this home, too: {who}. {advice}" if seen else None
+    return f"another daemon serves this home, too: {who}. {ADVICE}" if seen else None
 
 
 def _server() -> str:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.dead_runs import fail_dead_runs
-from canary_pipeline.orchestration.one_daemon import other_daemon
+from canary_pipeline.orchestration.one_daemon import SERVICE_TAG, other_daemon, service
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.outside.claim import current_holder, in_words
@@ -88,7 +88,8 @@ def _schedule(
         )
         if why_not:
             return dg.SkipReason(why_not)
-        tags = {ENVIRONMENT_TAG: environment.name} if environment.partition else None
+        tags = {SERVICE_TAG: service(environment)}
+        tags |= {ENVIRONMENT_TAG: environment.name} if environment.partition else {}
         return dg.RunRequest(partition_key=environment.partition, tags=tags)
 
     return tick

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,7 @@ import dagster as dg
 import pytest
 
 from canary_pipeline.environments import STAGING
+from canary_pipeline.orchestration.one_daemon import SERVICE_TAG, refuse_another_s
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 
 NAME = "staging_canary_rollout_schedule"
@@ -104,3 +106,28 @@ def test_two_daemons_with_one_code_server_do_not_run_one_time_twice(
 
     assert server.tick(1) == "1 run"  # taken up again after a crash
     assert server.tick(3, minutes=1) == "1 run"
+
+
+def test_a_run_of_one_service_s_schedule_is_not_begun_by_another(
+    tmp_path: Path, new_dagster_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OA_STAGING_CONTROL_BASE_URL", "https://user:s3cret@a.example")
+    monkeypatch.chdir(tmp_path)
+    schedule = rollout_definitions(STAGING, {}).resolve_schedule_def(NAME)
+    shutil.copytree(new_dagster_home, tmp_path / "home")
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        [request] = schedule.evaluate_tick(dg.build_schedule_context(instance)).run_requests or []
+    run = dg.DagsterRun("j", tags=request.tags)
+    again = dg.DagsterRun("j", tags=request.tags, parent_run_id="p", root_run_id="p")
+    refuse_another_s(run, STAGING)
+
+    monkeypatch.setenv("OA_STAGING_CONTROL_BASE_URL", "https://b.example")
+
+    with pytest.raises(dg.Failure) as caught:
+        refuse_another_s(run, STAGING)
+    said = str(caught.value.description)
+    assert f"it is of {platform.node()}: {tmp_path}, https://a.example, and this is " in said
+    assert f"{tmp_path}, https://b.example. Let one daemon serve one home" in said
+    refuse_another_s(again, STAGING)
+    elsewhere = {SERVICE_TAG: request.tags[SERVICE_TAG].replace(platform.node(), "pod-1")}
+    refuse_another_s(dg.DagsterRun("j", tags=elsewhere), STAGING)

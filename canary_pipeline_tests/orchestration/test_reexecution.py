@@ -26,7 +26,7 @@ from canary_pipeline.orchestration.runs import (
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.layout import TIMELINE
 from canary_pipeline.store.outbox import Outbox
-from canary_pipeline_tests.conftest import GATES
+from canary_pipeline_tests.conftest import GATES, decision
 from canary_pipeline_tests.fake_staging import GOOD, answer
 from canary_pipeline_tests.rollout.conftest import commit
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
@@ -326,3 +326,27 @@ def test_a_run_that_is_force_terminated_at_its_very_end_promotes_nothing(
     launches.run()
 
     assert launches.promoted == []
+
+
+def test_a_storage_that_goes_away_costs_neither_the_decision_nor_the_rollback(
+    launches: Launches,
+) -> None:
+    history, away = launches.at_hand.root / "history", launches.at_hand.root / "away"
+
+    def take_away(handler: BaseHTTPRequestHandler) -> None:
+        history.rename(away)
+        history.touch()
+        answer(200, GOOD)(handler)
+
+    launches.at_hand.staging.probes[5] = take_away
+
+    with pytest.raises(Exception, match="unable to open database file"):
+        launches.run()
+
+    history.unlink()
+    away.rename(history)
+    [folder] = (launches.at_hand.root / "output/canary/spacetime").iterdir()
+    assert "attempt 1 crashed" in (folder / "SUMMARY.md").read_text()
+    assert decision(folder) == "Decision: block"
+    assert (launches.at_hand.percent, launches.promoted) == (0, [])
+    assert launches.notices == ["block 1"]
