@@ -191,3 +191,22 @@ def test_a_home_that_is_none_is_bad_input_before_a_folder_is_opened(
         use_home()
 
     assert os.environ["DAGSTER_HOME"] == str(home)
+
+
+def test_a_home_of_an_older_version_gets_the_queue_unless_somebody_has_changed_it(
+    tmp_path: Path, new_dagster_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "dagster"
+    shutil.copytree(new_dagster_home, home)
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    configuration = home / "dagster.yaml"
+    now = configuration.read_text()
+    before, _, _ = now.partition("\n# A re-execution that waits there")
+
+    configuration.write_text(before)
+    use_home()
+    assert configuration.read_text() == now
+
+    configuration.write_text(f"{before}# ours\n")
+    use_home()
+    assert configuration.read_text() == f"{before}# ours\n"

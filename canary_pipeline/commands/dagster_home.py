@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from hashlib import sha256
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 VARIABLE = "DAGSTER_HOME"
 CONFIGURATION = "dagster.yaml"
+
+BEFORE = {"57cfba36cd524b7ccbbfd9e5cdc1b523f99bfdeb56df7a931387474577b6b1dc"}
+"""The digests of what older versions have written as a home's configuration."""
 
 READY = ".canary-pipeline.ready"
 """Holds the version of Dagster that has set up the storage."""
@@ -51,7 +55,7 @@ def use_home() -> Path:
     os.environ[VARIABLE] = str(home)
     with FileLock(home / ".canary-pipeline.lock"):
         configuration = home / CONFIGURATION
-        if not configuration.exists():
+        if not configuration.exists() or _is_of_an_older_version(configuration):
             text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
             configuration.write_text(text, encoding="utf-8")
         ready, version = home / READY, metadata.version("dagster")
@@ -59,6 +63,11 @@ def use_home() -> Path:
             _set_up_storage()
             ready.write_text(version, encoding="utf-8")
     return home
+
+
+def _is_of_an_older_version(configuration: Path) -> bool:
+    """Whether a home has what an older version has written there, and nobody has changed since."""
+    return sha256(configuration.read_bytes()).hexdigest() in BEFORE
 
 
 def tell_dagster(environment: Environment, evidence: Evidence, decision: Decision) -> None:
