@@ -73,6 +73,8 @@ STOPS = [
     if way == "core" or phase == "soak" or (phase == "probe") == (number == signal.SIGTERM)
 ]
 STOPS.append(pytest.param("core", "soak", signal.SIGHUP, id="core-soak-SIGHUP"))
+LONG = pytest.mark.prove
+STOPS.append(pytest.param("dagster", "soak", signal.SIGHUP, id="dagster-soak-SIGHUP", marks=LONG))
 
 
 @pytest.mark.parametrize("most_seconds", [60, pytest.param(5, marks=pytest.mark.prove)])
