@@ -103,6 +103,7 @@ def test_a_tool_is_told_an_object_a_line(root: Path, tmp_path: Path) -> None:
         "decided_at": "2026-02-25T08:15:00.000Z",
         "commit": None,
         "what_blocked": "",
+        "remarks": [],
         "attempts": 1,
         "outcome": "finished",
         "gate_seconds": {"one": 0.0, "two": 0.0},
