@@ -44,13 +44,12 @@ def step_op(
     )
     def op(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
         entered = enter(context, rollout)
-        row = step.run(entered)
-        yield dg.Output(None)
-        if not isinstance(row, _Row) or row.run_id != context.run_id:
-            return
-        if not isinstance(row, GateRow):
+        found = step.run(entered)
+        row = found if isinstance(found, _Row) and found.run_id == context.run_id else None
+        if row is not None and not isinstance(row, GateRow):
             _observe(context, rollout, _live(row))
-        if row.status == "failed" and outlives_a_block(context.run_id):
+        yield dg.Output(None)
+        if row is not None and row.status == "failed" and outlives_a_block(context.run_id):
             raise _blocks(step, row, entered)
 
     return op

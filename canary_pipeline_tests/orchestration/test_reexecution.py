@@ -105,6 +105,14 @@ class Launches:
         return set(event.asset_materialization.metadata)
 
     @property
+    def plotted(self) -> list[object]:
+        """The percents that Dagster was told to be live, oldest first."""
+        key = dg.AssetKey(["staging_canary", "control_status"])
+        records = self.instance.fetch_observations(key, limit=10, ascending=True).records
+        events = [record.event_log_entry.asset_observation for record in records]
+        return [event.metadata["live_user_percent"].value for event in events if event]
+
+    @property
     def notices(self) -> list[str]:
         """What waits in the outbox, oldest first: decision and attempt."""
         waiting = Outbox("staging").waiting(datetime.now(UTC))
@@ -203,6 +211,7 @@ def test_a_cohort_that_blocks_is_a_red_step_and_from_failure_does_what_was_rolle
     blocked, green = launches.run()
     assert (green, launches.at_hand.percent) == (False, 0)
     assert list(launches.red(blocked)) == ["cohort_100", SUMMARY]
+    assert launches.plotted == [5, 100, 0]
     launches.at_hand.staging.probes.clear()
 
     mended, green, steps = launches.from_failure(blocked)
