@@ -205,30 +205,24 @@ def test_terminate_stops_a_soak_and_from_failure_goes_on_with_what_is_left(
     assert (row["attempt"], row["run_id"]) == (2, second)
 
 
-def test_every_button_goes_on_at_the_cohort_that_blocked(dev: Dev, staging: FakeStaging) -> None:
+def test_from_asset_failure_and_from_failure_go_on_at_the_cohort_that_blocked(
+    dev: Dev, staging: FakeStaging
+) -> None:
     staging.probes[25] = answer(500, {})
     first = dev.launch()
     assert dev.end_of(first) == "FAILURE"
     [folder] = dev.commands.folders
     assert decision(folder) == "Decision: block"
 
-    steps = [
-        "staging_cohorts.cohort_25",
-        "staging_cohorts.cohort_100",
-        "staging_cohorts.staging_cohort_results",
-        "staging_canary__summary",
-    ]
-    selected = dev.reexecute_steps(first, steps)
-    assert dev.end_of(selected) == "FAILURE"
-    assets = dev.reexecute(selected, "FROM_ASSET_FAILURE")
+    assets = dev.reexecute(first, "FROM_ASSET_FAILURE")
     assert dev.end_of(assets) == "FAILURE"
-    assert staging.probed == [5, 25, 25, 25]
+    assert staging.probed == [5, 25, 25]
     del staging.probes[25]
     last = dev.reexecute(assets, "FROM_FAILURE")
 
     assert dev.end_of(last) == "SUCCESS"
     assert dev.commands.folders == [folder]
-    assert staging.probed == [5, 25, 25, 25, 25, 100]
+    assert staging.probed == [5, 25, 25, 25, 100]
     assert decision(folder) == "Decision: allow"
     assert statuses(folder)[-2:] == [(25, "passed", None), (100, "passed", None)]
 
