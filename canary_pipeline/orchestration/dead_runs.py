@@ -3,6 +3,7 @@
 import os
 import platform
 from contextlib import suppress
+from pathlib import Path
 
 import dagster as dg
 
