@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -257,22 +258,32 @@ def commands(
     core: Forks,
 ) -> Iterator[Commands]:
     """Commands that are configured for the test's own checkout and staging, without soaks."""
-    folder = tmp_path / "work"
+    shutil.copytree(new_dagster_home, tmp_path / "dagster")
+    with new_commands(tmp_path, checkout, staging, core) as world:
+        yield world
+
+
+@contextmanager
+def new_commands(
+    world: Path, checkout: Checkout, staging: FakeStaging, core: Forks
+) -> Iterator[Commands]:
+    """Have commands in a world where all that they write is; what was started ends with it."""
+    folder = world / "work"
     folder.mkdir()
     kept = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("OA_", "DAGSTER_", "CANARY_", "LOCAL_STAGING_"))
     }
-    world = Commands(
+    found = Commands(
         folder,
         {
             **kept,
-            "HOME": str(tmp_path / "home"),
-            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "HOME": str(world / "home"),
+            "DAGSTER_HOME": str(world / "dagster"),
             "PYTHONPATH": str(Path(__file__).parents[1]),
-            "CANARY_PIPELINE_CLAIM_DIR": str(tmp_path),
-            JOURNAL_VARIABLE: str(tmp_path / "journal"),
+            "CANARY_PIPELINE_CLAIM_DIR": str(world),
+            JOURNAL_VARIABLE: str(world / "journal"),
             "OA_STAGING_REPO_ROOT": str(checkout.folder),
             "OA_STAGING_CANARY_COHORT_SOAK_SECONDS": "0",
             "OA_STAGING_CONTROL_BASE_URL": staging.url,
@@ -282,11 +293,12 @@ def commands(
         },
         core,
     )
-    shutil.copytree(new_dagster_home, tmp_path / "dagster")
-    yield world
-    for process in world.started:
-        if process.poll() is None:
-            world.kill(process)
+    try:
+        yield found
+    finally:
+        for process in found.started:
+            if process.poll() is None:
+                found.kill(process)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,18 +14,26 @@ from typing import Any
 import pytest
 import requests
 
+from canary_pipeline.store.journal import VARIABLE as JOURNAL_VARIABLE
 from canary_pipeline_tests.conftest import (
     GATES,
+    TOKEN,
     Checkout,
     Commands,
     await_true,
     cohort_rows,
     decision,
+    new_checkout,
+    new_commands,
     statuses,
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
+from canary_pipeline_tests.forked_core import Forks
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("dagster dev"),  # one for all
+]
 
 JOB = {
     "repositoryLocationName": "canary_pipeline",
@@ -156,10 +165,51 @@ def serving(commands: Commands) -> Iterator[Dev]:
     commands.finish(process)
 
 
+@dataclass
+class World:
+    """What all tests of this module roll out with."""
+
+    dev: Dev
+    checkout: Checkout
+    staging: FakeStaging
+
+
+@pytest.fixture(scope="module")
+def world(
+    tmp_path_factory: pytest.TempPathFactory, new_dagster_home: Path, core: Forks
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("dev")
+    shutil.copytree(new_dagster_home, folder / "dagster")
+    checkout = new_checkout(folder / "check out")
+    with (
+        FakeStaging.serving(TOKEN) as staging,
+        new_commands(folder, checkout, staging, core) as commands,
+        serving(commands) as dev,
+    ):
+        yield World(dev, checkout, staging)
+
+
 @pytest.fixture
-def dev(commands: Commands) -> Iterator[Dev]:
-    with serving(commands) as found:
-        yield found
+def checkout(world: World) -> Checkout:
+    shutil.rmtree(world.checkout.folder / "started")
+    (world.checkout.folder / "started").mkdir()
+    return world.checkout
+
+
+@pytest.fixture
+def staging(world: World) -> FakeStaging:
+    world.staging.probes.clear()
+    world.staging.seen.clear()
+    return world.staging
+
+
+@pytest.fixture
+def dev(world: World) -> Dev:
+    """A `dagster dev` without rollouts, whatever it has done before."""
+    commands = world.dev.commands
+    for name in (commands.environment[JOURNAL_VARIABLE], commands.folder / "output"):
+        shutil.rmtree(name, ignore_errors=True)
+    return world.dev
 
 
 def soaking(commands: Commands) -> Path | None:
