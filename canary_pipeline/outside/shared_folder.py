@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from uuid import uuid4
 
+from canary_pipeline.outside.durable import sync
 from canary_pipeline.outside.file_lock import take
 from canary_pipeline.outside.object_store import (
     PAGE,
@@ -119,7 +120,7 @@ class SharedFolder:
                     else:
                         file.write(content)
                     file.flush()
-                    os.fsync(file.fileno())
+                    sync(file.fileno())
                 yield new
             finally:
                 new.unlink(missing_ok=True)

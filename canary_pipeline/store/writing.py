@@ -4,9 +4,11 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from canary_pipeline.outside.durable import sync
 from canary_pipeline.store import seal
 
 TAIL_BYTES = 65536
@@ -20,18 +22,19 @@ def write_whole(path: Path, data: bytes) -> None:
     """
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                sync(file.fileno())
+            with suppress(PermissionError):  # some network mounts refuse, and have modes of theirs
+                Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
     except OSError as error:
-        error.filename = str(path)  # nobody has heard of the temporary one
-        raise
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        error.filename, error.filename2 = str(path), None  # nobody knows of the temporary one
         raise
 
 
@@ -48,7 +51,7 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
         try:
             while line:  # a nearly full disk takes a part before it refuses
                 line = line[file.write(line) :]
-            os.fsync(file.fileno())
+            sync(file.fileno())
         except OSError:
             file.truncate(end)
             raise
