@@ -12,6 +12,7 @@ from canary_pipeline.model.env_sequence import env_sequence_text
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate, Plan
 from canary_pipeline.model.record import Attempt, Header, Record
+from canary_pipeline.outside.claim import lock_folder
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.endpoints import URLS
 from canary_pipeline.outside.git import Checkout
@@ -21,6 +22,7 @@ from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.new_folder import whole_or_none
 
 
 class RolloutMismatchError(Exception):
@@ -38,7 +40,7 @@ def open_rollout(
     *,
     named: bool = False,
 ) -> Evidence:
-    """Make the folder of a new rollout and write what it is going to be.
+    """Make the folder of a new rollout and write what it is going to be, or leave nothing.
 
     Args:
         settings: What the rollout does, and where it asks.
@@ -48,21 +50,26 @@ def open_rollout(
 
     Raises:
         FolderTakenError: When the folder asked for is not empty.
-        OSError: When the folder cannot be written.
+        FolderUnusableError: When the folder cannot be written.
+        StateUnusableError: When what this host remembers cannot be.
+        ClaimUnusableError: When the folder cannot be held.
     """
     while True:
         started_at = clock.now()
         folder = folder_of(started_at).absolute()
         header = _new_header(settings, folder, started_at)
+        journal = Journal(header.environment)
         try:
-            evidence = Evidence.create(folder, header, settings.redactor)
+            with whole_or_none(folder):
+                evidence = Evidence.create(folder, header, settings.redactor)
+                evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
+                with lock_folder(folder, {}):  # a folder that cannot be held is none to work in
+                    journal.opened(folder, started_at)
         except FileExistsError:
             if named:
                 raise FolderTakenError(_taken(folder)) from None
             clock.sleep(0.1)
         else:
-            evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
-            Journal(header.environment).opened(folder, started_at)
             return evidence
 
 

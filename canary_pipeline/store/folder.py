@@ -41,7 +41,8 @@ class Evidence(Reading):
                 raise
         evidence = cls(folder, redactor)
         (folder / layout.LOGS).mkdir()
-        evidence.write_header(header)
+        with evidence._locked():  # as every later change of it
+            evidence.write_header(header)
         return evidence
 
     def write_header(self, header: Header) -> None:

@@ -7,7 +7,7 @@ keep their folders: a rollout that died elsewhere is found by this.
 import fcntl
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -16,12 +16,17 @@ from pydantic import ValidationError
 
 from canary_pipeline.model.plan import Percent, Recorded
 from canary_pipeline.model.rows import LiveRouting
+from canary_pipeline.settings import SettingError
 from canary_pipeline.store.writing import write_whole
 
 VARIABLE = "CANARY_PIPELINE_STATE_DIR"
 
 MOST_ROOTS = 100
 """Folders that hold rollouts' folders, the newest ones."""
+
+
+class StateUnusableError(OSError):
+    """What this host remembers cannot be kept; the message says what to set."""
 
 
 class Owed(Recorded):
@@ -54,10 +59,28 @@ class State(Recorded):
     roots: tuple[Path, ...] = ()
 
 
+def default_state_folder() -> Path:
+    """Where this user keeps state, where nothing else is set.
+
+    Raises:
+        SettingError: When this user has no home folder.
+    """
+    with suppress(RuntimeError):
+        found = platformdirs.user_state_path("canary-pipeline")
+        if found.is_absolute():
+            return found
+    accepted = "a folder to write to, where the user has no home folder"
+    raise SettingError("XDG_STATE_HOME", "not set", accepted)
+
+
 def state_folder() -> Path:
-    """Where this user keeps what belongs to no rollout's folder."""
+    """Where this user keeps what belongs to no rollout's folder.
+
+    Raises:
+        SettingError: When nothing says where.
+    """
     folder = os.environ.get(VARIABLE)
-    return Path(folder) if folder else platformdirs.user_state_path("canary-pipeline")
+    return Path(folder) if folder else default_state_folder()
 
 
 class Journal:
@@ -110,9 +133,14 @@ class Journal:
         return newest if newest is not None and newest != folder and newest.is_dir() else None
 
     def _update(self, change: Callable[[State], State]) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            write_whole(self._path, change(self.read()).model_dump_json(indent=2).encode())
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                write_whole(self._path, change(self.read()).model_dump_json(indent=2).encode())
+        except OSError as error:
+            helps = f"set {VARIABLE} to a folder that you can write, on a file system with locks"
+            message = f"{self._path} cannot be kept ({error.strerror or error}): {helps}"
+            raise StateUnusableError(message) from None
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
