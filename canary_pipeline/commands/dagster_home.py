@@ -9,13 +9,13 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import platformdirs
 from filelock import FileLock
 
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.journal import default_state_folder
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -32,7 +32,7 @@ READY = ".canary-pipeline.ready"
 
 def default_home(name: str = "dagster") -> Path:
     """The folder of a user's instance of this name; the first where nobody sets `DAGSTER_HOME`."""
-    return platformdirs.user_state_path("canary-pipeline") / name
+    return default_state_folder() / name
 
 
 def use_home() -> Path:
@@ -45,24 +45,31 @@ def use_home() -> Path:
         BadInputError: When the folder cannot be made or written.
     """
     home = Path(os.environ.get(VARIABLE) or default_home()).absolute()
+    os.environ[VARIABLE] = str(home)
     try:
         home.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=home):
             pass
+        with FileLock(home / ".canary-pipeline.lock"):
+            _make_ready(home)
     except OSError as error:
-        message = f"{VARIABLE} is {str(home)!r} ({error.strerror}); accepted: a folder to write to"
+        accepted = "a folder to write to, with room, on a file system with locks"
+        message = f"{VARIABLE} is {str(home)!r} ({error.strerror or error}); accepted: {accepted}"
         raise BadInputError(message) from None
-    os.environ[VARIABLE] = str(home)
-    with FileLock(home / ".canary-pipeline.lock"):
-        configuration = home / CONFIGURATION
-        if not configuration.exists() or _is_of_an_older_version(configuration):
-            text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
-            configuration.write_text(text, encoding="utf-8")
-        ready, version = home / READY, metadata.version("dagster")
-        if not ready.exists() or ready.read_text(encoding="utf-8") != version:
-            _set_up_storage()
-            ready.write_text(version, encoding="utf-8")
     return home
+
+
+def _make_ready(home: Path) -> None:
+    configuration = home / CONFIGURATION
+    if not configuration.exists() or _is_of_an_older_version(configuration):
+        text = resources.files("canary_pipeline").joinpath("instance.yaml").read_text("utf-8")
+        configuration.write_text(text, encoding="utf-8")
+    ready, version = home / READY, metadata.version("dagster")
+    if not ready.exists() or ready.read_text(encoding="utf-8") != version:
+        from canary_pipeline.orchestration.storage import set_up  # noqa: PLC0415 - imports dagster
+
+        set_up()
+        ready.write_text(version, encoding="utf-8")
 
 
 def _is_of_an_older_version(configuration: Path) -> bool:
@@ -102,11 +109,3 @@ def _instance() -> Iterator["dg.DagsterInstance | None"]:
         with suppress(Exception):  # what cannot be told is in the folder all the same
             instance = stack.enter_context(dg.DagsterInstance.from_config(str(home.absolute())))
         yield instance
-
-
-def _set_up_storage() -> None:
-    import dagster as dg  # noqa: PLC0415 - keeps --help fast
-
-    with dg.DagsterInstance.get() as instance:
-        instance.get_runs(limit=1)
-        instance.get_asset_keys(limit=1)

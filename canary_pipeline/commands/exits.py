@@ -1,10 +1,13 @@
 """What the commands answer to whoever started them: every error and its exit code, in one place."""
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import NoReturn
+
+import click
 
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.text import one_line
@@ -75,6 +78,11 @@ def answers() -> Iterator[None]:
         _fail(Exit.NO_DECISION, f"{what}{error.strerror or error}")
     except KeyboardInterrupt:
         _fail(Exit.NO_DECISION, "interrupted")
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except Exception as error:  # noqa: BLE001 - one that nobody foresaw is no block
+        traceback.print_exc()
+        _fail(Exit.NO_DECISION, f"nobody foresaw this {type(error).__name__}: please report it")
 
 
 def _fail(code: Exit, message: str) -> NoReturn:

@@ -4,6 +4,7 @@ import os
 import resource
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Protocol
@@ -67,6 +68,11 @@ class Dagster:
             message = f"{most} open files are too few: `ulimit -n {FEWEST_FILES}` allows enough"
             raise NoDecisionError(message)
         use_home()
+        try:
+            tempfile.gettempdir()
+        except OSError as error:
+            message = f"{error.strerror}: set TMPDIR to a folder that you can write"
+            raise NoDecisionError(message) from None
 
     def execute(
         self, evidence: Evidence, settings: Settings, environment: Environment, signals: Signals
@@ -168,8 +174,9 @@ def followed(
         with shown(evidence, sys.stdout):
             green = engine.execute(evidence, settings, environment, signals)
     except Exception as error:
-        why = f"could not be run: {type(error).__name__}"
-        _concluded(evidence, settings, signals, before, why)
+        why = str(error) if isinstance(error, OSError) else type(error).__name__
+        decision = _concluded(evidence, settings, signals, before, f"could not be run: {why}")
+        tell(evidence, decision, stopped=True, green=False)
         raise
     decision = _concluded(evidence, settings, signals, before, "its steps did not begin")
     last = evidence.header().last_attempt

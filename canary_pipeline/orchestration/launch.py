@@ -16,6 +16,7 @@ from canary_pipeline.orchestration.command import Command, commanding
 from canary_pipeline.orchestration.rollout import PARTITION_TAG, Rollout
 from canary_pipeline.orchestration.rollout_definitions import rollout_job
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG, ROLLOUT_TAG, worked_on
+from canary_pipeline.orchestration.storage import StorageFailedError, storage_told
 from canary_pipeline.store.folder import Evidence
 
 
@@ -29,6 +30,9 @@ def execute(
         environment: What is rolled out to.
         command: What this process hands to the run.
         parallel_gates: How many gates run at once.
+
+    Raises:
+        StorageFailedError: When Dagster cannot keep its history.
     """
     plan = evidence.header().plan
     job_of.cache_clear()  # variables shape it, too
@@ -37,7 +41,7 @@ def execute(
         "job_of",
         (plan.model_dump_json(), parallel_gates),  # type: ignore[arg-type]
     )
-    with _quiet(), dg.DagsterInstance.get() as instance, commanding(command):
+    with _quiet(), storage_told(), dg.DagsterInstance.get() as instance, commanding(command):
         result = dg.execute_job(
             job,
             instance,
@@ -81,7 +85,7 @@ def _run_config(plan: Plan) -> dict[str, object]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what Dagster prints on stderr to itself, unless something breaks.
+    """Keep what Dagster prints on stderr to itself, unless something breaks that nobody foresaw.
 
     Everything in it is in Dagster's event log too; a terminal is for the progress.
     """
@@ -90,6 +94,8 @@ def _quiet() -> Iterator[None]:
         os.dup2(kept.fileno(), sys.stderr.fileno())
         try:
             yield
+        except StorageFailedError:
+            raise
         except Exception:
             kept.seek(0)
             os.write(stderr, kept.read())
