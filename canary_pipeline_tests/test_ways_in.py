@@ -238,7 +238,7 @@ def test_a_folder_that_cannot_be_written_is_no_decision(commands: Commands) -> N
     result = commands.rollout("--output-dir", "/proc/rollout")
 
     assert result.code == 3
-    assert "/proc/rollout cannot be used: " in result.err
+    assert "the folder /proc/rollout cannot be used (" in result.err
 
 
 # -- the token --------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ LOOK_UP_SECONDS = 0.25
 PLAIN_REMINDER_SECONDS = 60
 """How often plain output says how much of a soak is left."""
 
+LEAST_COLUMNS, LEAST_LINES = 60, 4
+"""A terminal that is smaller has no room for a table, and is told in lines."""
+
 _DOING = {"apply": "applying", "verify": "verifying", "probe": "probing"}
 _STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow", "waiting": "dim"}
 
@@ -122,13 +125,9 @@ def clock_face(seconds: float) -> str:
 @contextmanager
 def shown(evidence: Evidence, out: TextIO) -> Iterator[None]:
     """Show a rollout's progress while the body runs, from what its folder says."""
-    look = _looker(evidence)
-    if out.isatty():
-        with Live(
-            console=Console(file=out),
-            get_renderable=lambda: _table(look()),
-            refresh_per_second=1 / LOOK_UP_SECONDS,
-        ):
+    look, console = _looker(evidence), Console(file=out)
+    if out.isatty() and console.width >= LEAST_COLUMNS and console.height >= LEAST_LINES:
+        with _shown_live(look, console):
             yield
         return
     stop = threading.Event()
@@ -148,6 +147,32 @@ def shown(evidence: Evidence, out: TextIO) -> Iterator[None]:
         lines.show(look())
 
 
+@contextmanager
+def _shown_live(look: Callable[[], list[StepProgress]], console: Console) -> Iterator[None]:
+    """Show a table that moves, as much of it as fits; in the end all of it."""
+    over = False
+
+    def table() -> Table:
+        now = look()
+        if over or 2 * len(now) < console.height:
+            return _table(now)
+        return _table(fitting(now, console.height - 1), whole=False)
+
+    refresh = 1 / LOOK_UP_SECONDS
+    with Live(console=console, get_renderable=table, refresh_per_second=refresh):
+        try:
+            yield
+        finally:
+            over = True
+
+
+def fitting(now: list[StepProgress], lines: int) -> list[StepProgress]:
+    """The steps around the last one that moves, where there is no room for all."""
+    begun = [place for place, step in enumerate(now, 1) if step.status != "waiting"]
+    end = max([lines, *begun[-1:]])
+    return now[max(end - lines, 0) : end]
+
+
 def _looker(evidence: Evidence) -> Callable[[], list[StepProgress]]:
     def look() -> list[StepProgress]:
         try:
@@ -159,13 +184,15 @@ def _looker(evidence: Evidence) -> Callable[[], list[StepProgress]]:
     return look
 
 
-def _table(now: list[StepProgress]) -> Table:
+def _table(now: list[StepProgress], *, whole: bool = True) -> Table:
+    """A line for each step, or more where its whole detail needs them."""
     table = Table(box=None, pad_edge=False)
     for column in ("Step", "Status", "Detail"):
-        table.add_column(column, header_style="bold")
+        table.add_column(column, header_style="bold", no_wrap=column != "Detail")
     for step in now:
         style = _STYLES.get(step.status, "cyan")
-        table.add_row(step.step, f"[{style}]{step.status}[/]", Text(step.detail))
+        detail = Text(step.detail, no_wrap=not whole, overflow=None if whole else "ellipsis")
+        table.add_row(step.step, f"[{style}]{step.status}[/]", detail)
     return table
 
 

@@ -1,11 +1,14 @@
 """What a person sees of a rollout while it runs."""
 
+import re
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from canary_pipeline.reports.progress import PlainLines, StepProgress, clock_face
-from canary_pipeline_tests.conftest import PROGRAMS, Commands, await_true
+from canary_pipeline.reports.progress import PlainLines, StepProgress, clock_face, fitting
+from canary_pipeline_tests.conftest import CORE, PROGRAMS, Commands, await_true
+from canary_pipeline_tests.fake_staging import GOOD, FakeStaging, answer
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,46 @@ def test_plain_output_says_what_changed_and_reminds_of_a_soak() -> None:
         "cohort 5: soaking, 59 left",
         "cohort 5: passed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("moving", "lines", "first"),
+    [(0, 7, 0), (3, 7, 0), (6, 7, 0), (7, 7, 1), (8, 7, 2), (8, 3, 6), (4, 30, 0), (None, 7, 0)],
+)
+def test_a_low_terminal_shows_what_moves(moving: int | None, lines: int, first: int) -> None:
+    """Gates pass first: a table that is cut off at its end would never show a soak."""
+    there = -1 if moving is None else moving
+    statuses = ["passed"] * there + ["soaking"] * (there >= 0) + ["waiting"] * (8 - there)
+    now = [StepProgress(f"step {place}", status) for place, status in enumerate(statuses)]
+
+    shown = fitting(now, lines)
+
+    assert shown == now[first : first + lines]
+    assert moving is None or now[moving] in shown
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [("rows 8 cols 80", r"cohort 100 .*probing"), ("cols 1", "cohort 100: probing")],
+)
+def test_a_small_terminal_shows_the_last_cohort(
+    size: str, words: str, commands: Commands, staging: FakeStaging, tmp_path: Path
+) -> None:
+    record, seen = tmp_path / "typescript", Event()
+    core = " ".join(CORE)
+
+    def wait(handler: object) -> None:
+        seen.wait(100)
+        answer(200, GOOD)(handler)  # type: ignore[arg-type]
+
+    staging.probes[100] = wait
+    command = f"stty {size}; {PROGRAMS}/{core} run --cohorts 5,10,25,50,100"
+    process = commands.start("python", "-c", _IN_A_TERMINAL, command, str(record))
+    await_true(lambda: record.exists() and re.search(words, record.read_text()))
+    seen.set()
+
+    assert commands.finish(process).code == 0
+    assert "Decision: allow" in record.read_text()
 
 
 def test_a_terminal_shows_a_table_that_moves(commands: Commands, tmp_path: Path) -> None:
