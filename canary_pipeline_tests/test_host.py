@@ -3,12 +3,12 @@
 import os
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from canary_pipeline_tests import odd_host
 from canary_pipeline_tests.conftest import (
     Checkout,
     Commands,
@@ -23,13 +23,8 @@ from canary_pipeline_tests.fake_staging import FakeStaging, send
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
-        pytest.skip("mounting a small file system is not permitted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - as above
+    with odd_host.small_disk(tmp_path / "disk", "size=3m") as folder:
+        yield folder
 
 
 def test_a_log_that_fills_the_disk_is_a_failed_gate_with_a_written_decision(

@@ -1,7 +1,6 @@
 """One rollout of an environment at a time, across processes, without anything to clean up."""
 
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from canary_pipeline.outside.claim import (
     last_holder,
     lock_folder,
 )
+from canary_pipeline_tests.odd_host import failing
 from canary_pipeline_tests.outside.another_user import as_nobody, let_in
 
 HOLD = (
@@ -274,11 +274,8 @@ def test_a_kernel_without_such_locks_has_flock() -> None:
 
 def _straced(inject: str, path: Path) -> "subprocess.CompletedProcess[str]":
     """Hold the environment in a process whose system calls on the lock file fail."""
-    strace = ["strace", "-f", "-qq", "-o", os.devnull, "-P", str(path), "-e", f"inject={inject}"]
-    if inject and shutil.which("strace") is None:
-        pytest.skip("making system calls fail needs strace")
     return subprocess.run(
-        [*(strace if inject else []), sys.executable, "-c", HOLD],
+        [*(failing(inject, of=[path]) if inject else []), sys.executable, "-c", HOLD],
         check=False,
         capture_output=True,
         text=True,

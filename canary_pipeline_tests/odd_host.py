@@ -1,0 +1,58 @@
+"""Hosts that are odd: whose system calls fail, or whose folders are mounted otherwise."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+
+def failing(*faults: str, of: Sequence[Path] = ()) -> list[str]:
+    """The beginning of a command that runs the rest with system calls that fail.
+
+    Args:
+        faults: Such as `fsync,fdatasync:error=EIO`.
+        of: Paths outside which nothing fails; by default everything does.
+    """
+    if shutil.which("strace") is None:
+        missing = "making system calls fail needs strace (apt-get install strace)"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+    traced = ",".join(fault.partition(":")[0] for fault in faults)
+    words = ["strace", "-f", "--seccomp-bpf", "-qqq", "-o", os.devnull, "-e", f"trace={traced}"]
+    paths = [word for path in of for word in ("-P", str(path))]
+    if not _works((*words, "true")):
+        pytest.skip("tracing a process is not permitted here")
+    return [*words, *paths, *(word for fault in faults for word in ("-e", f"inject={fault}"))]
+
+
+def mounted(script: str) -> list[str]:
+    """The beginning of a command that runs the rest where a script has mounted something."""
+    alone = ("unshare", "--mount")
+    if not _works((*alone, "true")):
+        pytest.skip("mounting for one process alone is not permitted here")
+    return [*alone, "/bin/sh", "-ec", f'{script}\nexec "$@"', "sh"]
+
+
+@cache
+def _works(words: tuple[str, ...]) -> bool:
+    try:
+        return subprocess.run(words, check=False, capture_output=True).returncode == 0
+    except OSError:
+        return False
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of this size (`size=3m`, or `nr_inodes=4`) in a new folder."""
+    folder.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small file system is not permitted here")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - as above
