@@ -212,7 +212,7 @@ class PlainLines:
         """Say what has changed."""
         for step in now:
             status, left = self._said.get(step.step, ("waiting", 0.0))
-            changed = step.status != status
+            changed = step.status not in (status, "waiting")  # as one that was stopped is again
             remind = (
                 step.seconds_left is not None and left - step.seconds_left >= PLAIN_REMINDER_SECONDS
             )

@@ -25,6 +25,7 @@ def test_plain_output_says_what_changed_and_reminds_of_a_soak() -> None:
     for left in (180, 179, 121, 119, 60, 59):
         lines.show([StepProgress("cohort 5", "soaking", f"{left} left", left)])
     lines.show([StepProgress("cohort 5", "passed")])
+    lines.show([StepProgress("cohort 5", "waiting")])
 
     assert said == [
         "cohort 5: soaking, 180 left",
