@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -35,6 +35,15 @@ def mounted(script: str) -> list[str]:
     if not _works((*alone, "true")):
         pytest.skip("mounting for one process alone is not permitted here")
     return [*alone, "/bin/sh", "-ec", f'{script}\nexec "$@"', "sh"]
+
+
+def fill(folder: Path) -> Path:
+    """Use up a file system; returns the file to remove."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
 
 
 @cache

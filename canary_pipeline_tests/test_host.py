@@ -46,13 +46,7 @@ def test_a_disk_that_others_fill_leaves_what_was_written_readable(
     commands: Commands, staging: FakeStaging, small_disk: Path
 ) -> None:
     def fill(handler: object) -> None:
-        with (small_disk / "ballast").open("wb") as ballast:
-            try:
-                while True:
-                    ballast.write(b"x" * 4096)
-                    ballast.flush()
-            except OSError:
-                pass
+        odd_host.fill(small_disk)
         send(handler, 200, {"data": {}})  # type: ignore[arg-type]
 
     staging.probes[5] = fill

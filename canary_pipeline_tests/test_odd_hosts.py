@@ -11,7 +11,7 @@ import pytest
 from canary_pipeline_tests.conftest import CORE, PROGRAMS, Checkout, Commands, Result, decision
 from canary_pipeline_tests.fake_staging import GOOD, FakeStaging, send
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
-from canary_pipeline_tests.odd_host import failing, mounted, small_disk
+from canary_pipeline_tests.odd_host import failing, fill, mounted, small_disk
 from canary_pipeline_tests.outside.another_user import let_in
 
 WITH_DAGSTER = ("canary-rollout",)
@@ -166,6 +166,36 @@ def test_where_inodes_are_used_up_nothing_is_left(host: Host) -> None:
         assert "No space left on device" in result.err
         assert HELP_FOLDER in result.err
         assert host.is_untouched()
+
+
+@pytest.mark.parametrize("kept", [True, False], ids=["restored", "nowhere to write"])
+def test_a_cohort_is_not_left_live_because_its_disk_is_full(*, kept: bool, host: Host) -> None:
+    """Nothing can be written: no row, no decision, no rollback's log, but staging comes first."""
+    with small_disk(host.output, "size=2m"):
+
+        def use_up(handler: object) -> None:
+            fill(host.output)
+            if not kept:
+                shutil.rmtree(temporary)
+            send(handler, 200, GOOD)  # type: ignore[arg-type]
+
+        temporary = host.root / "temporary"
+        temporary.mkdir()
+        host.set(TMPDIR=temporary)
+        host.staging.probes[5] = use_up
+        result = host.rollout()
+
+        [folder] = host.commands.folders
+        assert (result.code, host.percent) == (3, 0 if kept else 5)
+        assert ("; staging was restored: " in result.err) == kept
+        assert ("; STAGING IS LEFT AT 5 %, " in result.err) == (not kept)
+        assert not (folder / "SUMMARY.md").exists() or decision(folder) == "Decision: block"
+
+        (host.output / "ballast").unlink()
+        temporary.mkdir(exist_ok=True)
+        del host.staging.probes[5]
+        assert host.commands.resume(folder).code == 0
+        assert (decision(folder), host.percent) == ("Decision: allow", 5)
 
 
 # -- with Dagster -----------------------------------------------------------------------------

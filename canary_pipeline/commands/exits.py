@@ -12,6 +12,7 @@ import click
 from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import ClaimUnusableError, EnvironmentTakenError
+from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.lease import LeaseChangedError, LeaseUnreadableError
 from canary_pipeline.outside.object_store import StoreUnreachableError, StoreUnusableError
 from canary_pipeline.outside.stop import StoppedError
@@ -74,8 +75,7 @@ def answers() -> Iterator[None]:
     except NO_DECISION as error:
         _fail(Exit.NO_DECISION, str(error))
     except OSError as error:
-        what = f"{error.filename} cannot be used: " if error.filename else ""
-        _fail(Exit.NO_DECISION, f"{what}{error.strerror or error}")
+        _fail(Exit.NO_DECISION, in_words(error))
     except KeyboardInterrupt:
         _fail(Exit.NO_DECISION, "interrupted")
     except (click.ClickException, click.exceptions.Exit):

@@ -24,6 +24,7 @@ from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.remarks import NOT_PROBED, no_cohort_was_probed, remarks
 from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import deliver
@@ -31,6 +32,7 @@ from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.live.unrecorded import UnrecordedError
 from canary_pipeline.sources import unknown_variables
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
@@ -173,8 +175,10 @@ def followed(
     try:
         with shown(evidence, sys.stdout):
             green = engine.execute(evidence, settings, environment, signals)
+    except UnrecordedError:
+        raise
     except Exception as error:
-        why = str(error) if isinstance(error, OSError) else type(error).__name__
+        why = in_words(error) if isinstance(error, OSError) else type(error).__name__
         decision = _concluded(evidence, settings, signals, before, f"could not be run: {why}")
         tell(evidence, decision, stopped=True, green=False)
         raise

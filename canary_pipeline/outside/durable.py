@@ -1,4 +1,4 @@
-"""Bytes that outlive a crash of the host, as far as their file system can promise that."""
+"""Files that are kept: as far as their file system can promise it, and why where it does not."""
 
 import errno
 import os
@@ -18,3 +18,9 @@ def sync(handle: int) -> None:
     except OSError as error:
         if error.errno not in _NOT_OFFERED:
             raise
+
+
+def in_words(error: OSError) -> str:
+    """What could not be done with which file, where the error names one."""
+    what = f"{error.filename} cannot be used: " if error.filename else ""
+    return f"{what}{error.strerror or error}"

@@ -7,12 +7,14 @@ from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
+from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
+from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import LostError
 from canary_pipeline.store.journal import Journal
@@ -30,6 +32,10 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         context: The attempt. Its `check_stop` may end the rollback, which is recorded then.
         outcome: `finished` when every step was reached.
         detail: What ended it otherwise, free of secrets.
+
+    Raises:
+        UnrecordedError: When that cannot be written; staging is restored as far as it can be.
+        OSError: The same of a rollout that has finished, which is to be concluded again.
     """
     if context.evidence.rescue():
         outcome, detail = "aborted", FOLDER_LOST
@@ -38,6 +44,13 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         return _concluded(context, outcome, detail)
     except LostError as lost:
         return _left_to_others(context, str(lost))
+    except OSError as error:
+        if outcome == "finished":  # it has not, and is concluded again
+            raise
+        with suppress(OSError):
+            _await_commands(context)
+        staging = restore_unrecorded(context)
+        raise UnrecordedError(f"{in_words(error)}; {staging}") from error
 
 
 def _left_to_others(context: Context, why: str) -> Decision:

@@ -52,8 +52,9 @@ def append_row(path: Path, row: Mapping[str, object]) -> None:
             while line:  # a nearly full disk takes a part before it refuses
                 line = line[file.write(line) :]
             sync(file.fileno())
-        except OSError:
+        except OSError as error:
             file.truncate(end)
+            error.filename = str(path)
             raise
 
 

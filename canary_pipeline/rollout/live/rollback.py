@@ -25,7 +25,9 @@ _PERCENTS = ("user_percent", "autopilot_percent")
 
 
 @dataclass(frozen=True)
-class _Restored:
+class Restored:
+    """How a rollback ended, before its row is written."""
+
     status: Status
     reason: str | None = None
     detail: str | None = None
@@ -49,7 +51,7 @@ def settle(context: Context, cause: str) -> RollbackRow | None:
     if context.plan.on_block == "hold":
         percent = context.evidence.header().applied_percent
         detail = f"cohort {percent} % is left as it is, for somebody to look at"
-        return _add(context, cause, _Restored("skipped", HELD, detail), context.clock.monotonic())
+        return _add(context, cause, Restored("skipped", HELD, detail), context.clock.monotonic())
     return roll_back(context, cause)
 
 
@@ -82,10 +84,10 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     _withdraw_newer(context)
     context.note(STEP, "rollback")
     try:
-        restored = _restore(context, wanted) if may_raise else _lower(context, wanted)
+        restored = _restore(context, wanted) if may_raise else lower(context, wanted)
     except BaseException as error:
         detail = f"before it was done ({error or type(error).__name__})"
-        _add(context, cause, _Restored("failed", ROLLBACK_STOPPED, detail), started)
+        _add(context, cause, Restored("failed", ROLLBACK_STOPPED, detail), started)
         raise
     finally:
         context.evidence.clear_in_flight(STEP)
@@ -95,7 +97,7 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     return row
 
 
-def _lower(context: Context, wanted: LiveRouting) -> _Restored:
+def lower(context: Context, wanted: LiveRouting) -> Restored:
     """Restore, but leave whatever percent somebody has set since to less than was live before."""
     live = look(context)
     applied = context.evidence.header().applied_percent
@@ -107,7 +109,7 @@ def _lower(context: Context, wanted: LiveRouting) -> _Restored:
         f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
     )
     if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
-        return _Restored("skipped", NOT_RAISED, detail, live=live)
+        return Restored("skipped", NOT_RAISED, detail, live=live)
     context.warn(STEP, f"{' and '.join(lowered)} {detail}")
     return _restore(context, wanted.model_copy(update=lowered))
 
@@ -129,7 +131,7 @@ def _withdraw_newer(context: Context) -> None:
         context.warn(STEP, f"what a newer rollout has decided stands: {error}")
 
 
-def _restore(context: Context, wanted: LiveRouting) -> _Restored:
+def _restore(context: Context, wanted: LiveRouting) -> Restored:
     evidence, plan = context.evidence, context.plan
     log_file = layout.free_rollback_log(evidence.folder, context.attempt)
     variables = variables_of(wanted)
@@ -139,12 +141,12 @@ def _restore(context: Context, wanted: LiveRouting) -> _Restored:
     command = plan.rollback_command or plan.apply_command or ""
     ending = run_logged(command, log_file, context, variables)
     if ending.reason is not None:
-        return _Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
+        return Restored("failed", ROLLBACK_FAILED, ending.detail, ending.exit_code, log_file)
     seen = await_live(wanted, plan.verify_timeout_seconds or 0, context)
     status: Status = "passed" if seen.problem is None else "failed"
     unseen = seen.problem is not None and seen.live is None
     reason = NOT_VERIFIED if unseen else seen.problem
-    return _Restored(status, reason, seen.detail, ending.exit_code, log_file, seen.live)
+    return Restored(status, reason, seen.detail, ending.exit_code, log_file, seen.live)
 
 
 def _before(context: Context) -> LiveRouting:
@@ -154,7 +156,7 @@ def _before(context: Context) -> LiveRouting:
     return before
 
 
-def _add(context: Context, cause: str, restored: _Restored, started: float) -> RollbackRow:
+def _add(context: Context, cause: str, restored: Restored, started: float) -> RollbackRow:
     evidence, clock = context.evidence, context.clock
     seconds = round(clock.monotonic() - started, 3)
     row = RollbackRow(
