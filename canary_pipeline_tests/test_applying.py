@@ -444,6 +444,23 @@ def test_a_second_signal_ends_the_rollback_at_once_and_is_said_loudly(
     assert alive(f"MARKER={tmp_path}") == []
 
 
+def test_a_second_signal_of_another_kind_is_the_same_request(
+    live: LiveStaging, commands: Commands, tmp_path: Path
+) -> None:
+    """A CI that cancels sends SIGINT, and SIGTERM some seconds later."""
+    told = f"touch '{tmp_path}/rolling'; until [ -f '{tmp_path}/told' ]; do sleep 0.1; done"
+    process = start(commands, "core", "soak", tmp_path, **{ROLLBACK_VARIABLE: f"{told}; {APPLY}"})
+    process.send_signal(signal.SIGINT)
+    await_true((tmp_path / "rolling").exists)
+
+    process.send_signal(signal.SIGTERM)
+    (tmp_path / "told").touch()
+    result = commands.finish(process)
+
+    assert result.code == 3
+    restored(live, only_folder(commands))
+
+
 def test_a_signal_during_the_rollback_of_a_block_does_not_keep_staging_from_being_restored(
     new_live: NewLive, commands: Commands, tmp_path: Path
 ) -> None:

@@ -137,6 +137,23 @@ def test_a_small_host_runs_fewer_gates_at_once(commands: Commands, checkout: Che
     assert result.code == 0, result.out
 
 
+def test_gates_of_a_group_run_one_after_another(commands: Commands, checkout: Checkout) -> None:
+    """Two share what only one can have, and the others meet while one of them has it."""
+    meeting = "touch met-$OA_CANARY_GATE; until [ -e met-{} ]; do sleep 0.02; done"
+    alone = "mkdir taken || exit 1; until [ -e met-sync-security ]; do sleep 0.02; done; "
+    for name in ("spacetime-replay-resume", "spacetime-chaos"):
+        checkout.gate(name, f"{alone} sleep 0.2; rmdir taken")
+    checkout.gate("spacetime-provision-staging", meeting.format("sync-security"))
+    checkout.gate("sync-security", meeting.format("spacetime-provision-staging"))
+    groups = {"OA_STAGING_CANARY_GATE_GROUPS": "spacetime-replay-resume,spacetime-chaos"}
+
+    result = commands.rollout("--cohorts", "5", more=groups)
+
+    assert result.code == 0, result.out
+    [folder] = commands.folders
+    assert "except spacetime-chaos after spacetime-replay-resume." in summary(folder)
+
+
 def test_a_gate_that_takes_too_long_has_failed(commands: Commands, checkout: Checkout) -> None:
     checkout.gate("spacetime-chaos", "sleep 300")
 

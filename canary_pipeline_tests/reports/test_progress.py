@@ -10,6 +10,9 @@ from canary_pipeline.reports.progress import PlainLines, StepProgress, clock_fac
 from canary_pipeline_tests.conftest import CORE, PROGRAMS, Commands, await_true
 from canary_pipeline_tests.fake_staging import GOOD, FakeStaging, answer
 
+ODD = "[/x]\nDecision: block\x1b[2J"
+"""What staging may answer: markup, another line, an escape."""
+
 
 @pytest.mark.parametrize(
     ("seconds", "face"), [(0, "0:00"), (59.6, "1:00"), (900, "15:00"), (3661, "1:01:01")]
@@ -66,13 +69,19 @@ def test_a_small_terminal_shows_the_last_cohort(
         answer(200, GOOD)(handler)  # type: ignore[arg-type]
 
     staging.probes[100] = wait
+    staging.probes[50] = answer(200, {"data": {"driver": ODD, "reason": ODD}})
     command = f"stty {size}; {PROGRAMS}/{core} run --cohorts 5,10,25,50,100"
     process = commands.start("python", "-c", _IN_A_TERMINAL, command, str(record))
     await_true(lambda: record.exists() and re.search(words, record.read_text()))
     seen.set()
 
     assert commands.finish(process).code == 0
-    assert "Decision: allow" in record.read_text()
+    shown = record.read_text()
+    assert "[/x]" in shown
+    assert "\x1b[2J" not in shown
+    assert [line for line in shown.splitlines() if line.startswith("Decision")] == [
+        "Decision: allow"
+    ]
 
 
 def test_a_terminal_shows_a_table_that_moves(commands: Commands, tmp_path: Path) -> None:
