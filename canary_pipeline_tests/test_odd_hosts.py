@@ -198,6 +198,19 @@ def test_a_cohort_is_not_left_live_because_its_disk_is_full(*, kept: bool, host:
         assert (decision(folder), host.percent) == ("Decision: allow", 5)
 
 
+def test_a_rollback_by_hand_works_on_a_full_disk(host: Host) -> None:
+    with small_disk(host.output, "size=2m"):
+        assert host.rollout().code == 0
+        [folder] = host.commands.folders
+        fill(host.output)
+
+        result = host.commands.rollback(folder)
+
+        assert (result.code, host.percent) == (3, 0)
+        assert "rollout.json cannot be used: No space left on device" in result.err
+        assert "; staging was restored: users 0 %" in result.err
+
+
 # -- with Dagster -----------------------------------------------------------------------------
 
 

@@ -17,15 +17,19 @@ from canary_pipeline.commands.flags import (
     settings_flags,
 )
 from canary_pipeline.commands.run import holding, tell_people, worked_in
-from canary_pipeline.model.decision import ROLLBACKS, Reason
+from canary_pipeline.model.decision import ROLLBACKS, Decision, Reason
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.rows import RollbackRow
 from canary_pipeline.outside.clock import SystemClock
+from canary_pipeline.outside.durable import in_words
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
+from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import working_on
 from canary_pipeline.rollout.live.rollback import roll_back
+from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.sources import RESTORING
 from canary_pipeline.store.folder import Evidence
@@ -65,14 +69,11 @@ def take_back(
             signals.check_again,
             applies=False,  # whatever would apply a cohort now, this one is taken back
         )
-        last, clock = evidence.header().last_attempt, SystemClock()
-        if last is not None and last.outcome is None:
-            end_attempt(evidence, last.run_id, "aborted", "killed, and rolled back by hand", clock)
         try:
-            row = roll_back(context, "somebody asked for it", may_raise=may_raise)
-        finally:
-            decision = rewrite_decision(context)
-            tell_dagster(environment, evidence, decision)
+            row, decision = _taken_back(context, environment, may_raise=may_raise)
+        except OSError as error:
+            told = f"{in_words(error)}; {restore_unrecorded(context)}"
+            raise UnrecordedError(told) from error
         how = "rolled back" if row.status == "passed" else "not rolled back"
         announce(evidence, how, decision, Reason(f"{how} by hand", ROLLBACKS))
     tell_people(settings, environment)
@@ -80,6 +81,21 @@ def take_back(
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")
     return Exit.ALLOW if row.status == "passed" else Exit.BLOCK
+
+
+def _taken_back(
+    context: Context, environment: Environment, *, may_raise: bool
+) -> tuple[RollbackRow, Decision]:
+    evidence, clock = context.evidence, SystemClock()
+    last = evidence.header().last_attempt
+    if last is not None and last.outcome is None:
+        end_attempt(evidence, last.run_id, "aborted", "killed, and rolled back by hand", clock)
+    try:
+        row = roll_back(context, "somebody asked for it", may_raise=may_raise)
+    finally:
+        decision = rewrite_decision(context)
+        tell_dagster(environment, evidence, decision)
+    return row, decision
 
 
 @click.command()

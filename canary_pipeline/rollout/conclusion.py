@@ -49,7 +49,7 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
             raise
         with suppress(OSError):
             _await_commands(context)
-        staging = restore_unrecorded(context)
+        staging = restore_unrecorded(context, hold=context.plan.on_block == "hold")
         raise UnrecordedError(f"{in_words(error)}; {staging}") from error
 
 

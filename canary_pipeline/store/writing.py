@@ -27,7 +27,7 @@ def write_whole(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 sync(file.fileno())
-            with suppress(PermissionError):  # some network mounts refuse, and have modes of theirs
+            with suppress(OSError):  # some network mounts refuse, and have modes of their own
                 Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
         except BaseException:

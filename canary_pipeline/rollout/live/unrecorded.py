@@ -16,8 +16,12 @@ class UnrecordedError(OSError):
     """How a rollout ended could not be written; the message says what became of staging."""
 
 
-def restore_unrecorded(context: Context) -> str:
+def restore_unrecorded(context: Context, *, hold: bool = False) -> str:
     """Roll back what a rollout has left live, with the evidence in a temporary folder.
+
+    Args:
+        context: Whom to ask, and what was live before.
+        hold: Whether it is to be left live.
 
     Returns:
         What became of staging, as a sentence.
@@ -29,7 +33,7 @@ def restore_unrecorded(context: Context) -> str:
     if compare(wanted, look(context)).problem is None:
         return f"staging is as it was before: {wanted}"
     left = f"STAGING IS LEFT AT {header.applied_percent} %"
-    if context.plan.on_block == "hold":
+    if hold:
         return f"{left}, to be looked at"
     try:
         evidence = Evidence(Path(mkdtemp(prefix="rollback-")), context.evidence.redactor)
