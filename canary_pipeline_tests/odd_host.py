@@ -3,12 +3,17 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import pytest
+
+from canary_pipeline_tests.conftest import CORE, PROGRAMS, Checkout, Commands, Result
+from canary_pipeline_tests.fake_staging import FakeStaging
+from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
 
 
 def failing(*faults: str, of: Sequence[Path] = ()) -> list[str]:
@@ -65,3 +70,50 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)  # noqa: S607 - as above
+
+
+@dataclass
+class Host:
+    """Where a rollout to a staging that is applied to is begun."""
+
+    commands: Commands
+    checkout: Checkout
+    staging: FakeStaging
+    root: Path
+
+    def rollout(self, *before: str, command: tuple[str, ...] = CORE) -> Result:
+        """Roll out by a command that begins with what makes the host odd."""
+        words = [*before, str(PROGRAMS / command[0]), *command[1:], "run", "--cohorts", "5"]
+        return self.commands.run(shutil.which(words[0]) or words[0], *words[1:])
+
+    def set(self, **variables: str | Path | None) -> None:
+        """Set variables, or unset them."""
+        for name, value in variables.items():
+            self.commands.environment.pop(name, None)
+            if value is not None:
+                self.commands.environment[name] = str(value)
+
+    @property
+    def output(self) -> Path:
+        return self.commands.folder / "output"
+
+    @property
+    def percent(self) -> int:
+        """What is live."""
+        return int(live_in(self.checkout.folder / "live.env")["data"]["canary_user_percent"])
+
+    def is_untouched(self) -> bool:
+        """Whether nothing was written, run, asked or applied."""
+        begun = list((self.checkout.folder / "started").iterdir())
+        return not (begun or self.staging.seen or self.percent or list(self.output.glob("*")))
+
+
+@pytest.fixture
+def host(commands: Commands, checkout: Checkout, staging: FakeStaging, tmp_path: Path) -> Host:
+    let_apply(staging, checkout.folder)
+    commands.environment[APPLY_VARIABLE] = FAKE_APPLY
+    return Host(commands, checkout, staging, tmp_path)
+
+
+Odd = Callable[[Host], list[str]]
+"""Makes a host odd, and returns the beginning of a command that runs the rest there."""
