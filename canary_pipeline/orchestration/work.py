@@ -154,6 +154,8 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
         if work.context is None:
             try:
                 work.context = _entered(context, rollout, resource, work.holding, opens=opens)
+                # What was entered is concluded, whatever Dagster's storage makes of this.
+                tag_rollout(context.instance, context.run_id, work.context.evidence)
             except Exception as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
             if goes_on(context.run) and work.keys is not None:
@@ -198,11 +200,9 @@ def _entered(
     steps = context.run.step_keys_to_execute
     every = steps is None or goes_on(context.run)
     runnable = None if every else rollout.gates_among(steps or ())
-    entered = enter_rollout(
+    return enter_rollout(
         settings, evidence, context.run_id, launched_by(context.run), runnable=runnable
     )
-    tag_rollout(context.instance, context.run_id, entered.evidence)
-    return entered
 
 
 def _begun_here(

@@ -186,6 +186,21 @@ def test_a_step_that_crashes_is_a_red_run_with_a_written_block(
     )
 
 
+def test_a_first_step_that_fails_once_its_folder_is_opened_leaves_a_written_block(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no room for a tag")
+
+    monkeypatch.setattr("canary_pipeline.orchestration.work.tag_rollout", fail)
+
+    assert not in_process.job({"cohorts": [5]})
+
+    [folder] = in_process.commands.folders
+    assert decision(folder) == "Decision: block"
+    assert "attempt 1 crashed: a step failed" in (folder / "SUMMARY.md").read_text()
+
+
 def test_a_forged_tag_does_not_lead_into_another_folder(
     in_process: InProcess,
 ) -> None:
