@@ -70,12 +70,17 @@ def test_a_small_terminal_shows_the_last_cohort(
 
     staging.probes[100] = wait
     staging.probes[50] = answer(200, {"data": {"driver": ODD, "reason": ODD}})
-    command = f"stty {size}; {PROGRAMS}/{core} run --cohorts 5,10,25,50,100"
+    command = f"unset COLUMNS LINES; stty {size}; {PROGRAMS}/{core} run --cohorts 5,10,25,50,100"
     process = commands.start("python", "-c", _IN_A_TERMINAL, command, str(record))
-    await_true(lambda: record.exists() and re.search(words, record.read_text()))
+
+    def shows_it() -> bool:
+        ended = process.poll() is not None
+        return ended or (record.exists() and bool(re.search(words, record.read_text())))
+
+    await_true(shows_it)
     seen.set()
 
-    assert commands.finish(process).code == 0
+    assert commands.finish(process).code == 0, record.read_text()
     shown = record.read_text()
     assert "[/x]" in shown
     assert "\x1b[2J" not in shown
