@@ -16,7 +16,7 @@ from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.holding import LostError
+from canary_pipeline.store.held import LostError
 from canary_pipeline.store.journal import Journal
 
 FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"

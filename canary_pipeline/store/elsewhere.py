@@ -12,7 +12,8 @@ from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.journal import Owed
 from canary_pipeline.store.layout import HEADER, IN_FLIGHT
-from canary_pipeline.store.published import Published, published_rollouts, rollout_prefix
+from canary_pipeline.store.listing import published_rollouts, rollout_prefix
+from canary_pipeline.store.published import Published
 
 
 class Elsewhere:

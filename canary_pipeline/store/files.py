@@ -18,7 +18,7 @@ from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout
 from canary_pipeline.store.holding import NOTHING, Holding
 from canary_pipeline.store.log import Log
-from canary_pipeline.store.published import CONCLUDING
+from canary_pipeline.store.order import CONCLUDING
 from canary_pipeline.store.writing import append_row, write_whole
 
 MOST_BYTES = 64 * 1024 * 1024

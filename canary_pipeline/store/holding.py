@@ -6,44 +6,26 @@ lease too, and the folder is published as it grows. Both ways into a rollout com
 
 import getpass
 import os
-import re
 import socket
-import threading
-import time
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.outside.claim import Claim, lock_folder
 from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.outside.held_lease import RETRY_SECONDS, HeldLease, LeaseLostError, acquire
+from canary_pipeline.outside.held_lease import LeaseLostError, acquire
 from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
 from canary_pipeline.outside.open_store import open_store
-from canary_pipeline.outside.stop import StoppedError
+from canary_pipeline.store.held import Held, LostError
 from canary_pipeline.store.journal import Journal, Owed
-from canary_pipeline.store.layout import LOGS
-from canary_pipeline.store.published import (
-    Published,
-    PublishedByAnotherError,
-    published_rollouts,
-    rollout_prefix,
-)
-
-PUBLISH_SECONDS = 5.0
-"""How often it is looked whether something is not published yet; what is written is at once."""
-
-LOG_RESTS_SECONDS = 10.0
-"""A log that was not written to for so long is published although its command goes on."""
+from canary_pipeline.store.listing import newer_than
+from canary_pipeline.store.publishing import Publishing
 
 
-class LostError(StoppedError):
-    """The environment may be another's by now: nothing is done to it, and nothing published."""
-
-
-class Holding:
+class Holding(Held):
     """One environment, held by this process; use it as a context manager, again and again.
 
     One that was never entered holds nothing, and stands in nobody's way.
@@ -59,16 +41,12 @@ class Holding:
             url: Where every host finds the evidence; None where only this one does.
             holder: What a refused rollout is told.
         """
-        self.environment = environment
+        super().__init__(environment)
         self.folder: Path | None = None
         self._url, self._holder = url, dict(holder or {})
         self._store: ObjectStore | None = None
-        self._claims: list[Claim] = []
-        self._lease: HeldLease | None = None
-        self._published: Published | None = None
-        self._gone = self._lost = ""
+        self._publishing: Publishing | None = None
         self._depth, self._stack = 0, ExitStack()
-        self._over, self._changed = threading.Event(), threading.Event()
 
     def __enter__(self) -> Self:
         """Hold the environment: the store first, since nothing is to begin that cannot be seen.
@@ -88,7 +66,7 @@ class Holding:
             self._claim(Claim(self.environment, self._holder))
             if self._store is not None:
                 lease = acquire(self._store, self.environment, self._told())
-                self._lease = self._stack.enter_context(lease)
+                self.lease = self._stack.enter_context(lease)
         except BaseException:
             self._depth = 0
             self._stack.close()
@@ -101,8 +79,8 @@ class Holding:
         if self._depth == 0:
             with suppress(OSError, LostError):
                 self.publish()
-            self._over.set()
-            self._changed.set()
+            if self._publishing is not None:
+                self._publishing.end()
             self._stack.close()
 
     def work_in(self, folder: Path, *, new: bool = False) -> None:
@@ -123,13 +101,12 @@ class Holding:
         self._claim(lock_folder(folder, self._holder))
         self.folder = folder
         if self._store is not None:
-            prefix = rollout_prefix(self.environment, folder.name)
-            self._published = Published(folder, self._store, prefix)
+            self._publishing = Publishing(folder, self._store, self)
             if not new:
-                self._published.fetch()
+                self._publishing.fetch()
             self.describe(self._holder)
             self.publish()
-            threading.Thread(target=self._keep_published, name="publish", daemon=True).start()
+            self._publishing.keep()
 
     def beside(self, folder: Path) -> "Holding":
         """What it takes to change another rollout's folder too, brought up to what is published.
@@ -141,96 +118,32 @@ class Holding:
         other = Holding(self.environment)
         if self._store is not None:
             folder.mkdir(exist_ok=True)
-            other.folder, other._claims, other._lease = folder, self._claims, self._lease
-            prefix = rollout_prefix(self.environment, folder.name)
-            other._published = Published(folder, self._store, prefix)
-            other._published.fetch()
+            other.folder, other.claims, other.lease = folder, self.claims, self.lease
+            other._publishing = Publishing(folder, self._store, other)
+            other._publishing.fetch()
         return other
 
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
         self._holder = dict(holder)
-        for claim in self._claims:
+        for claim in self.claims:
             claim.describe(holder)
-        if self._lease is not None:
+        if self.lease is not None:
             with suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError):
-                self._lease.describe(self._told())
-
-    # -- whether it is still held -------------------------------------------------------------
-
-    @property
-    def token(self) -> int | None:
-        """Grows with every holder of the environment; None on one machine."""
-        return self._lease.token if self._lease else None
-
-    def why_stop(self) -> str | None:
-        """Why whatever waits is not to go on, or None; asked several times a second."""
-        if not self._gone and not all(claim.still_held() for claim in self._claims):
-            self._gone = "a lock file of this rollout was taken away: another may have begun"
-        asked = self._lease.stop_requested if self._lease else None
-        return self.lost() or self._gone or (f"{asked} asked for it" if asked else None)
-
-    def lost(self) -> str | None:
-        """Why staging may be another rollout's by now, or None.
-
-        A lock file that was taken away is locked again, where nobody else has done so.
-        """
-        if not self._lost and self._lease is not None:
-            try:
-                self._lease.check()
-            except LeaseLostError as error:
-                self._lost = str(error)
-        if not self._lost and not all(claim.hold_again() for claim in self._claims):
-            self._lost = f"another rollout of {self.environment} has begun on this host"
-        return self._lost or None
-
-    def confirm(self) -> None:
-        """Make sure, at once before it, that something may begin that must not be done twice.
-
-        Raises:
-            LostError: When the environment is, or may be, another's.
-        """
-        self._require()
-        if self._lease is not None:
-            with self._losing():
-                self._lease.confirm()
-
-    def _require(self) -> None:
-        if (why := self.lost()) is not None:
-            raise LostError(why)
-
-    # -- what is owed -------------------------------------------------------------------------
-
-    def owe(self, owed: dict[str, Any] | None) -> None:
-        """Let every host know what is left live if this process dies; None once it is settled.
-
-        Raises:
-            LostError: When the environment is, or may be, another's.
-        """
-        while self._lease is not None:
-            with suppress(StoreUnreachableError), self._losing():
-                self._lease.owe(owed)
-                return
-            time.sleep(RETRY_SECONDS)
+                self.lease.describe(self._told())
 
     @property
     def owed(self) -> Owed | None:
         """What this rollout, or a dead one before it, has left live, as every host knows it."""
-        if self._lease is None or self._lease.owed is None or self.folder is None:
+        if self.lease is None or self.lease.owed is None or self.folder is None:
             return None
-        owed = Owed.model_validate(self._lease.owed)
+        owed = Owed.model_validate(self.lease.owed)
         return owed.model_copy(update={"folder": self.folder.with_name(owed.folder.name)})
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether other hosts see what is held and written."""
-        return self._lease is not None
-
-    # -- publishing ---------------------------------------------------------------------------
 
     def written(self) -> None:
         """Have what was written published soon, without waiting for it."""
-        self._changed.set()
+        if self._publishing is not None:
+            self._publishing.written()
 
     def publish(self) -> bool:
         """Publish everything that is pending; returns whether all of it is.
@@ -238,10 +151,7 @@ class Holding:
         Raises:
             LostError: When the environment is, or may be, another's.
         """
-        if self._published is None:
-            return True
-        with self._losing():
-            return self._published.publish_all()
+        return self._publishing is None or self._publishing.publish()
 
     def conclude(self, name: str, data: bytes) -> bool:
         """Publish a file that concludes, then write it here: nothing is decided unseen.
@@ -252,13 +162,10 @@ class Holding:
         Raises:
             LostError: When it cannot be published before the lease is cut off.
         """
-        while self._published is not None:
-            self.confirm()
-            with self._losing():
-                if self._published.put(name, data):
-                    return True
-            time.sleep(RETRY_SECONDS)
-        return False
+        if self._publishing is None:
+            return False
+        self._publishing.conclude(name, data)
+        return True
 
     def newer_than(self, folder: Path) -> Path | None:
         """The published rollout that was opened after this one, by their usual names, or None.
@@ -266,48 +173,13 @@ class Holding:
         Raises:
             StoreUnreachableError: When the store does not answer.
         """
-        usual = re.compile(f"{re.escape(self.environment)}-[0-9]{{8}}T[0-9]{{6}}Z")
-        if self._store is None or not usual.fullmatch(folder.name):
+        if self._store is None:
             return None
-        pages = published_rollouts(self._store, self.environment)
-        newest = next((name for page in pages for name in page if usual.fullmatch(name)), "")
-        return folder.with_name(newest) if newest > folder.name else None
-
-    def _keep_published(self) -> None:
-        while not self._over.is_set():
-            self._changed.wait(PUBLISH_SECONDS)
-            self._changed.clear()
-            try:
-                published = self._publish_what_rests()
-            except (LostError, OSError):  # whoever waits will see it
-                published = False
-            if not published:
-                self._over.wait(RETRY_SECONDS)
-
-    def _publish_what_rests(self) -> bool:
-        """Everything but logs that grow: each is published as its command ends."""
-        if self._published is None or self.folder is None or self._over.is_set():
-            return True
-        since = time.time() - LOG_RESTS_SECONDS
-        growing = {
-            f"{LOGS}/{log.name}"
-            for log in (self.folder / LOGS).glob("*")
-            if log.stat().st_mtime > since
-        }
-        with self._losing():
-            names = self._published.pending()
-            return self._published.publish(name for name in names if name not in growing)
-
-    def _losing(self) -> "_Losing":
-        self._require()
-        return _Losing(self)
-
-    def lose(self, why: str) -> None:
-        """From now on nothing more is done to the environment."""
-        self._lost = self._lost or why
+        name = newer_than(self._store, self.environment, folder.name)
+        return folder.with_name(name) if name else None
 
     def _claim(self, claim: Claim) -> None:
-        self._claims.append(self._stack.enter_context(claim))
+        self.claims.append(self._stack.enter_context(claim))
 
     def _told(self) -> dict[str, str]:
         """What a rollout that is refused on another host is told."""
@@ -316,21 +188,6 @@ class Holding:
             told["user"] = getpass.getuser()
         rollout = {"rollout": self.folder.name} if self.folder else {}
         return {**told, "host": socket.gethostname(), "pid": str(os.getpid()), **rollout}
-
-
-class _Losing:
-    """Turns what says that the environment is another's into one error, and remembers it."""
-
-    def __init__(self, holding: Holding) -> None:
-        self._holding = holding
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (LeaseLostError, LeaseUnreadableError, PublishedByAnotherError)):
-            self._holding.lose(str(error))
-            raise LostError(str(error)) from None
 
 
 def owed_in(environment: str, holding: Holding) -> Owed | None:

@@ -5,10 +5,10 @@ the next call; nothing that concludes is published before all that it rests on.
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from hashlib import sha256
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -21,19 +21,15 @@ from canary_pipeline.outside.object_store import (
 from canary_pipeline.store.layout import (
     DECISION,
     HEADER,
-    IN_FLIGHT,
     LOGS,
     PUBLISHED,
     SIGNATURE,
     SUMMARY,
     UNPUBLISHED,
 )
+from canary_pipeline.store.order import CONCLUDING, is_evidence, names_in, order, passes
 from canary_pipeline.store.writing import write_whole
 
-CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
-"""Published last, in this order."""
-
-PAGE = 100
 ATTEMPTS = 5
 
 
@@ -60,21 +56,6 @@ class _Entry(BaseModel):
 _STATE = TypeAdapter(dict[str, _Entry])
 
 
-def rollout_prefix(environment: str, name: str) -> str:
-    """Where a rollout is published, by its environment and the name of its folder."""
-    return f"rollouts/{environment}/{name}"
-
-
-def published_rollouts(store: ObjectStore, environment: str) -> Iterator[list[str]]:
-    """The names of an environment's rollouts in pages, the last name first.
-
-    Raises:
-        StoreUnreachableError: When the store does not answer.
-    """
-    names = store.folders(rollout_prefix(environment, "").rstrip("/"))[::-1]
-    yield from (names[start : start + PAGE] for start in range(0, len(names), PAGE))
-
-
 class Published:
     """One rollout's folder and its objects."""
 
@@ -88,12 +69,12 @@ class Published:
 
     def pending(self) -> list[str]:
         """The files that are not published as they are now, in the order of publishing."""
-        here = {name: _seen(self._folder / name) for name in _names(self._folder)}
+        here = {name: _seen(self._folder / name) for name in names_in(self._folder)}
         with self._guard:
             known = {name: entry.seen for name, entry in self._known.items()}
         changed = {name for name, seen in here.items() if known.get(name) != seen}
-        ended = {name for name in known if _passes(name) and name not in here}
-        return sorted(changed | ended, key=_order)
+        ended = {name for name in known if passes(name) and name not in here}
+        return sorted(changed | ended, key=order)
 
     def publish_all(self) -> bool:
         """Publish everything that is pending; otherwise like `publish`."""
@@ -114,7 +95,7 @@ class Published:
             wanted |= {name for name in self.pending() if name not in CONCLUDING}
         with self._guard:
             try:
-                for name in sorted(wanted, key=_order):
+                for name in sorted(wanted, key=order):
                     self._publish(name)
             except StoreUnreachableError:
                 return False
@@ -172,12 +153,12 @@ class Published:
         keys = (key for page in self._store.keys(self._prefix) for key in page)
         found = (key.removeprefix(f"{self._prefix}/") for key in keys)
         # Last first: whoever publishes meanwhile writes what it rests on before it.
-        names = sorted(filter(_is_evidence, found), key=_order, reverse=True)
+        names = sorted(filter(is_evidence, found), key=order, reverse=True)
         with self._guard:
             for name in names:
                 if stored := self._store.get(self._key(name)):
                     self._bring(name, stored)
-            for name in [name for name in self._known if _passes(name)]:
+            for name in [name for name in self._known if passes(name)]:
                 if name not in names:
                     (self._folder / name).unlink(missing_ok=True)
                     self._note(name, None)
@@ -201,7 +182,7 @@ class Published:
         path = self._folder / name
         seen = _seen(path)
         if seen is None:
-            if _passes(name) and name in self._known:
+            if passes(name) and name in self._known:
                 self._store.delete(self._key(name))
                 self._note(name, None)
         elif name.startswith(f"{LOGS}/"):  # may be big, and no attempt writes another's
@@ -246,31 +227,6 @@ def _goes_on(name: str, here: bytes, stored: Stored, known: _Entry) -> bool:
     """Whether what is here comes after what is stored: this host wrote both, or added rows."""
     added = name.endswith(".jsonl") and here.startswith(stored.data)
     return added or _digest(stored.data) in known.sent
-
-
-def _order(name: str) -> tuple[int, str]:
-    if name in CONCLUDING:
-        return 3 + CONCLUDING.index(name), name
-    return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
-
-
-def _passes(name: str) -> bool:
-    """Whether a file may be taken away again: what a step did, or was decided, until the next."""
-    return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)
-
-
-def _is_evidence(name: str) -> bool:
-    """Whether a name stays in the folder, and is neither a lock, nor temporary, nor put aside."""
-    parts = PurePosixPath(name).parts
-    hidden = any(part.startswith(".") for part in parts)
-    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != UNPUBLISHED
-
-
-def _names(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if _is_evidence(name) and path.is_file():
-            yield name
 
 
 def _seen(path: Path) -> tuple[int, int, int] | None:

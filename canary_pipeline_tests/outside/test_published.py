@@ -15,12 +15,8 @@ from canary_pipeline.outside.object_store import (
     StoreUnreachableError,
 )
 from canary_pipeline.outside.open_store import open_store
-from canary_pipeline.store.published import (
-    Published,
-    PublishedByAnotherError,
-    published_rollouts,
-    rollout_prefix,
-)
+from canary_pipeline.store.listing import published_rollouts, rollout_prefix
+from canary_pipeline.store.published import Published, PublishedByAnotherError
 
 PREFIX = rollout_prefix("staging", "staging-20260225T080000Z")
 

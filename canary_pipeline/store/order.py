@@ -1,0 +1,43 @@
+"""Which files of a rollout's folder other hosts see, and in what order they are published."""
+
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from canary_pipeline.store.layout import (
+    DECISION,
+    HEADER,
+    IN_FLIGHT,
+    SIGNATURE,
+    SUMMARY,
+    UNPUBLISHED,
+)
+
+CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
+"""Published last, in this order."""
+
+
+def order(name: str) -> tuple[int, str]:
+    """Sorts files by their names: logs and state, rows, the header, what concludes."""
+    if name in CONCLUDING:
+        return 3 + CONCLUDING.index(name), name
+    return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
+
+
+def passes(name: str) -> bool:
+    """Whether a file may be taken away again: what a step did, or was decided, until the next."""
+    return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)
+
+
+def is_evidence(name: str) -> bool:
+    """Whether a name stays in the folder, and is neither a lock, nor temporary, nor put aside."""
+    parts = PurePosixPath(name).parts
+    hidden = any(part.startswith(".") for part in parts)
+    return not hidden and not PurePosixPath(name).is_absolute() and parts[0] != UNPUBLISHED
+
+
+def names_in(folder: Path) -> Iterator[str]:
+    """The names of the files that a folder holds for others to see."""
+    for path in folder.rglob("*"):
+        name = path.relative_to(folder).as_posix()
+        if is_evidence(name) and path.is_file():
+            yield name
