@@ -8,19 +8,18 @@ up, and a process with a dead owner's pid owns nothing. The lock file says who h
 import json
 import os
 import threading
-import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.outside.file_lock import is_at, is_taken, take
+from canary_pipeline.outside.process_identity import is_gone, this_process
 
 CLAIM_FOLDER_VARIABLE = "CANARY_PIPELINE_CLAIM_DIR"
 DEFAULT_CLAIM_FOLDER = "/tmp"  # noqa: S108 - the one folder that every user of a host shares
+PROCESS = "process"  # under this a holder says which process it is; it is not for people
 FOLDER_LOCK = ".claim"  # in a rollout's folder while somebody works on it
 
 
@@ -102,7 +101,9 @@ class Claim:
 
     def describe(self, holder: Mapping[str, str]) -> None:
         """Replace what a refused rollout is told."""
-        _describe(_held[self._path].handle, {**holder, **_this_process()})
+        _describe(
+            _held[self._path].handle, {**holder, "pid": str(os.getpid()), PROCESS: this_process()}
+        )
 
     def still_held(self) -> bool:
         """Whether the lock file is still the one that was locked; if not, others may have begun.
@@ -136,8 +137,7 @@ def lock_folder(folder: Path, holder: Mapping[str, str]) -> Claim:
 
 def in_words(holder: Mapping[str, str]) -> str:
     """What a holder says of itself as a part of a sentence; empty where it says nothing."""
-    hidden = ("process_started", "boot")
-    return ", ".join(f"{name} {value}" for name, value in holder.items() if name not in hidden)
+    return ", ".join(f"{name} {value}" for name, value in holder.items() if name != PROCESS)
 
 
 def claim_file(environment: str) -> Path:
@@ -151,6 +151,20 @@ def last_holder(environment: str) -> dict[str, str]:
     with suppress(OSError):
         return _looked_at(claim_file(environment))[1]
     return {}
+
+
+def killed_holder(environment: str) -> str:
+    """The name of the process that was killed while it held an environment here; or empty.
+
+    It said so in the lock file and had no time to take it back, the kernel has dropped its lock,
+    and it is dead.
+    """
+    with suppress(OSError):
+        taken, said = _looked_at(claim_file(environment))
+        process = str(said.get(PROCESS, ""))  # anybody may have written the file
+        if not taken and is_gone(process):
+            return process
+    return ""
 
 
 def current_holder(environment: str) -> dict[str, str] | None:
@@ -202,17 +216,6 @@ def _open(path: Path) -> int:
     with suppress(OSError):  # some network file systems refuse
         os.fchmod(handle, 0o666)  # the umask must not lock other users out
     return handle
-
-
-def _this_process() -> dict[str, str]:
-    """What names this process for ever: pids are used again, and begin anew with every boot."""
-    known = {"pid": str(os.getpid())}
-    with suppress(OSError, ValueError, IndexError):  # no /proc, or another one
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-        known["process_started"] = rfc3339(datetime.now(UTC) - timedelta(seconds=age))
-        known["boot"] = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    return known
 
 
 def _describe(handle: int, holder: Mapping[str, str]) -> None:

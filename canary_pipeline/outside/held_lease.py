@@ -204,6 +204,8 @@ def acquire(
     environment: str,
     holder: Mapping[str, str],
     now: Callable[[], float] = elapsed,
+    *,
+    killed: str = "",
 ) -> HeldLease:
     """Take an environment's lease.
 
@@ -212,6 +214,7 @@ def acquire(
         environment: Such as `staging`.
         holder: `rollout`, `run`, `host`, `user`, `launched_by`, `since`: what others are told.
         now: Seconds that only grow.
+        killed: `claim.killed_holder`, asked before this process has claimed the environment.
 
     Raises:
         EnvironmentTakenError: When somebody holds it; the message names them.
@@ -226,7 +229,7 @@ def acquire(
             return HeldLease(store, environment, lease, found.etag, sent_at, now=now)
         if found:
             seconds = age(store, found)
-            if not may_be_taken(found.lease, seconds):
+            if not may_be_taken(found.lease, seconds, killed):
                 raise EnvironmentTakenError(environment, in_holder_words(found.lease, seconds))
             after = {"token": found.lease.token + 1, "owed": found.lease.owed}
             lease = lease.model_copy(update=after)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from canary_pipeline.outside.claim import PROCESS
 from canary_pipeline.outside.object_store import ConflictError, ObjectStore, StoreUnreachableError
 
 RENEW_SECONDS = 20
@@ -43,7 +44,8 @@ class Lease(BaseModel):
     Attributes:
         token: Grows by one with every holder.
         owner: A name that no other holder has.
-        holder: `rollout`, `run`, `host`, `user`, `launched_by`, `since`; for people.
+        holder: `rollout`, `run`, `host`, `user`, `launched_by`, `since`; for people. And which
+            `process` it is, for the same host.
         released: Whether anybody may take it at once.
         stop: Who asks the holder to stop.
         owed: What a rollout that died has left live; handed on until somebody settles it.
@@ -79,9 +81,16 @@ def standing(since_renewed: float) -> Standing:
     return "to renew" if since_renewed < CUT_OFF_SECONDS else "cut off"
 
 
-def may_be_taken(lease: Lease, age: float) -> bool:
-    """Whether a lease that was written so many seconds ago, by the store's clock, is free."""
-    return lease.released or age > EXPIRY_SECONDS
+def may_be_taken(lease: Lease, age: float, killed: str = "") -> bool:
+    """Whether a lease is free.
+
+    Args:
+        lease: As it was read.
+        age: How many seconds ago it was written, by the store's clock.
+        killed: `claim.killed_holder`: it need not be waited for.
+    """
+    was_killed = killed != "" and lease.holder.get(PROCESS) == killed
+    return lease.released or was_killed or age > EXPIRY_SECONDS
 
 
 def lease_key(environment: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside import lease
-from canary_pipeline.outside.claim import EnvironmentTakenError, lock_folder
+from canary_pipeline.outside.claim import EnvironmentTakenError, killed_holder, lock_folder
 from canary_pipeline.outside.object_store import ObjectStore
 from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.sources import evidence_url
@@ -68,7 +68,7 @@ class Elsewhere:
         if found is None or found.lease.released:
             return None
         seconds = lease.age(self._store, found)
-        if lease.may_be_taken(found.lease, seconds):
+        if lease.may_be_taken(found.lease, seconds, killed_holder(self._name)):
             return None
         return lease.in_holder_words(found.lease, seconds)
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Self
 
 from canary_pipeline.model.moment import rfc3339
-from canary_pipeline.outside.claim import Claim, lock_folder
+from canary_pipeline.outside.claim import PROCESS, Claim, killed_holder, lock_folder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.held_lease import LeaseLostError, acquire
 from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
 from canary_pipeline.outside.open_store import open_store
+from canary_pipeline.outside.process_identity import this_process
 from canary_pipeline.store.held import Held, LostError
 from canary_pipeline.store.journal import Journal, Owed
 from canary_pipeline.store.listing import newer_than
@@ -63,9 +64,10 @@ class Holding(Held):
             return self
         try:
             self._store = open_store(self._url) if self._url else None
+            killed = killed_holder(self.environment)
             self._claim(Claim(self.environment, self._holder))
             if self._store is not None:
-                lease = acquire(self._store, self.environment, self._told())
+                lease = acquire(self._store, self.environment, self._told(), killed=killed)
                 self.lease = self._stack.enter_context(lease)
         except BaseException:
             self._depth = 0
@@ -187,7 +189,8 @@ class Holding(Held):
         with suppress(KeyError, OSError):
             told["user"] = getpass.getuser()
         rollout = {"rollout": self.folder.name} if self.folder else {}
-        return {**told, "host": socket.gethostname(), "pid": str(os.getpid()), **rollout}
+        process = {"pid": str(os.getpid()), PROCESS: this_process()}
+        return {**told, "host": socket.gethostname(), **process, **rollout}
 
 
 def owed_in(environment: str, holding: Holding) -> Owed | None:

@@ -69,6 +69,20 @@ def test_a_rollout_whose_host_died_is_gone_on_with_on_another(
     assert world.other.run("status").code == 0
 
 
+def test_a_rollout_that_was_killed_is_gone_on_with_on_its_own_host_at_once(world: World) -> None:
+    process = world.one.start("run", *COHORTS, **{SOAK: "4"})
+    world.await_phase("soak")
+    kill(process)
+
+    left = world.one.run("status")
+    assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
+    assert world.other.run("resume", world.published.name).code == 3  # nobody there can know
+    resumed = world.one.run("resume", world.published.name)
+    assert resumed.code == 0, resumed.out + resumed.err
+    assert statuses(world.published) == PASSED
+    assert [row["claim_token"] for row in cohort_rows(world.published)] == [2, 2]
+
+
 def test_what_a_dead_host_has_left_live_is_rolled_back_on_another(world: World) -> None:
     process = world.one.start("run", *COHORTS, **{SOAK: "60"})
     world.await_phase("soak")

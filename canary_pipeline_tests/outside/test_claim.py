@@ -1,11 +1,13 @@
 """One rollout of an environment at a time, across processes, without anything to clean up."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -18,9 +20,11 @@ from canary_pipeline.outside.claim import (
     current_holder,
     holder_of,
     in_words,
+    killed_holder,
     last_holder,
     lock_folder,
 )
+from canary_pipeline.outside.process_identity import this_process
 from canary_pipeline_tests.odd_host import failing
 from canary_pipeline_tests.outside.another_user import as_nobody, let_in
 
@@ -177,13 +181,40 @@ def test_a_thread_of_the_holder_may_claim_too() -> None:
         assert current_holder("staging") is not None
 
 
-def test_the_holder_is_named_with_its_start_and_boot() -> None:
+def test_the_holder_is_named_with_what_no_other_process_has() -> None:
     with Claim("staging", {}):
         said = last_holder("staging")
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
-    assert said.keys() == {"pid", "process_started", "boot"}
-    assert said["boot"] == boot
+    assert said == {"pid": str(os.getpid()), "process": this_process()}
+
+
+def test_only_who_was_killed_while_it_held_an_environment_is_known_to_be_dead() -> None:
+    process = holder()
+    said = last_holder("staging")["process"]
+    assert killed_holder("staging") == ""  # it lives
+    process.kill()
+    process.wait()
+    assert killed_holder("staging") == said
+    assert killed_holder("production") == ""
+    with Claim("staging", {}):
+        assert killed_holder("staging") == ""  # it was succeeded
+    assert killed_holder("staging") == ""  # its successor has given it back
+
+
+def test_a_holder_of_whom_nobody_knows_is_not_taken_for_dead() -> None:
+    """What the lock file says is of another boot, or of a container whose pids are others."""
+    process = holder()
+    said = last_holder("staging")
+    process.kill()
+    process.wait()
+    boot, pids, pid, began = said["process"].split()
+    other_names = ("", pid, f"{uuid4()} {pids} {pid} {began}", f"{boot} pid:[1] {pid} {began}")
+    for other in other_names:
+        claim_file("staging").write_text(json.dumps({**said, "process": other}))
+        assert killed_holder("staging") == ""
+    for text in (f'{{"pid": "{pid}"}}', '{"process": 5}', '{"process": null}', "[]"):
+        claim_file("staging").write_text(text)
+        assert killed_holder("staging") == ""
 
 
 @pytest.mark.parametrize("replaced", [False, True])
