@@ -128,7 +128,7 @@ def roll_out(
     engine.prepare()
     held_here = holding(settings, environment, "canary-rollout")
     with apart_from_json(as_json), held_here as (held, signals):
-        evidence = worked_in(opened(settings, environment, SystemClock()), held, new=True)
+        evidence = worked_in(opened(settings, environment, SystemClock(), held), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = followed(evidence, settings, environment, engine, signals)
     tell_people(settings, environment)

@@ -192,7 +192,7 @@ def _entered(
     if evidence is None and not opens:
         raise ValueError(_whole(rollout))
     new = evidence is None
-    evidence = evidence or opened(settings, rollout.environment, SystemClock())
+    evidence = evidence or opened(settings, rollout.environment, SystemClock(), holding)
     holding.work_in(evidence.folder, new=new)
     evidence.holding = holding
     if not new and command is None:

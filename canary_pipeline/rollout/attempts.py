@@ -39,6 +39,7 @@ def open_rollout(
     clock: Clock,
     *,
     named: bool = False,
+    is_published: Callable[[str], bool] = lambda _name: False,
 ) -> Evidence:
     """Make the folder of a new rollout and write what it is going to be, or leave nothing.
 
@@ -47,17 +48,24 @@ def open_rollout(
         folder_of: Its folder, by when it starts.
         clock: Names the folder. Two rollouts of one second get two seconds.
         named: Whether somebody asked for this very folder.
+        is_published: Whether any host has published a rollout of a name.
 
     Raises:
-        FolderTakenError: When the folder asked for is not empty.
+        FolderTakenError: When the folder asked for is not empty, or its name published.
         FolderUnusableError: When the folder cannot be written.
         StateUnusableError: When what this host remembers cannot be.
         ClaimUnusableError: When the folder cannot be held.
+        StoreUnreachableError: When nobody can say what is published.
     """
     while True:
         started_at = clock.now()
         folder = folder_of(started_at).absolute()
         header = _new_header(settings, folder, started_at)
+        if is_published(folder.name):
+            if named:
+                raise FolderTakenError(f"{folder}: a rollout of this name is published already")
+            clock.sleep(0.1)
+            continue
         journal = Journal(header.environment)
         try:
             with whole_or_none(folder):

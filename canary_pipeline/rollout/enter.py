@@ -15,22 +15,22 @@ from canary_pipeline.rollout.attempts import join, open_rollout, recorded_plan
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import NOTHING, Holding
 
 
-def opened(settings: Settings, environment: Environment, clock: Clock) -> Evidence:
-    """Open a new rollout where its settings say.
-
-    Raises:
-        FolderTakenError: When the folder that they name is not empty.
-        OSError: When it cannot be written.
-    """
+def opened(
+    settings: Settings, environment: Environment, clock: Clock, holding: Holding = NOTHING
+) -> Evidence:
+    """Open a new rollout where its settings say; raises what `open_rollout` does."""
     named = settings.values.output_dir
 
     def folder(started_at: datetime) -> Path:
         name = f"{environment.name}-{started_at:%Y%m%dT%H%M%SZ}"
         return named or Path(environment.output_root) / name
 
-    return open_rollout(settings, folder, clock, named=named is not None)
+    return open_rollout(
+        settings, folder, clock, named=named is not None, is_published=holding.is_published
+    )
 
 
 def enter_rollout(

@@ -22,7 +22,7 @@ from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.outside.process_identity import this_process
 from canary_pipeline.store.held import Held, LostError
 from canary_pipeline.store.journal import Journal, Owed
-from canary_pipeline.store.listing import newer_than
+from canary_pipeline.store.listing import newer_than, rollout_prefix
 from canary_pipeline.store.publishing import Publishing
 
 
@@ -168,6 +168,15 @@ class Holding(Held):
             return False
         self._publishing.conclude(name, data)
         return True
+
+    def is_published(self, name: str) -> bool:
+        """Whether any host has published something of a rollout with a folder of this name.
+
+        Raises:
+            StoreUnreachableError: When the store does not answer.
+        """
+        prefix = rollout_prefix(self.environment, name)
+        return self._store is not None and any(self._store.keys(prefix))
 
     def newer_than(self, folder: Path) -> Path | None:
         """The published rollout that was opened after this one, by their usual names, or None.

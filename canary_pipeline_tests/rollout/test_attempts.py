@@ -3,6 +3,7 @@
 import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,18 @@ def test_rollouts_of_one_second_never_share_a_folder(settings: Settings, tmp_pat
     names = sorted(file.parent.name for file in root.glob("*/rollout.json"))
     assert names == [f"staging-20260225T08000{second}Z" for second in range(8)]
     assert len(Journal("staging").read().roots) == 1
+
+
+def test_a_second_that_another_host_has_used_is_left_out(
+    settings: Settings, clock: FakeClock, tmp_path: Path
+) -> None:
+    def folder(started_at: datetime) -> Path:
+        return tmp_path / f"staging-{started_at:%Y%m%dT%H%M%SZ}"
+
+    used = folder(clock.now()).name
+    evidence = attempts.open_rollout(settings, folder, clock, is_published=used.__eq__)
+    assert evidence.folder.name != used
+    assert [found.name for found in tmp_path.glob("staging-*")] == [evidence.folder.name]
 
 
 def test_a_rollout_starts_in_an_empty_folder_and_in_no_other(
