@@ -21,7 +21,7 @@ from canary_pipeline.model.text import duration, one_line
 from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
 from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
-from canary_pipeline.store.elsewhere import elsewhere
+from canary_pipeline.store.elsewhere import bring_newest, each_elsewhere
 
 OUTPUT_ROOT = Path(STAGING.output_root)
 
@@ -80,11 +80,9 @@ def tell(
 
 def _bring(most: int, names: Collection[str] | None) -> None:
     """Bring here what other hosts have published."""
-    for environment in served(os.environ).rolled_out_to:
-        if names is None or environment.name in names:
-            shared = elsewhere(environment, os.environ)
-            if shared is not None:
-                shared.bring_newest(most)
+    there = served(os.environ).rolled_out_to
+    wanted = (each for each in there if names is None or each.name in names)
+    bring_newest(each_elsewhere(wanted, os.environ), most)
 
 
 def propose(root: str | None, limit: int, environment: str | None = None) -> None:

@@ -12,7 +12,7 @@ from canary_pipeline.commands.exits import BadInputError, Exit, answers
 from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.store.elsewhere import Elsewhere, elsewhere
+from canary_pipeline.store.elsewhere import Elsewhere, each_elsewhere, elsewhere
 from canary_pipeline.store.layout import HEADER
 
 
@@ -25,14 +25,12 @@ def brought(name: str) -> Path | None:
     folder = Path(name).absolute()
     there = folder if (folder / HEADER).exists() else None
     first, _, rest = name.partition("/")
-    for environment in served(os.environ).rolled_out_to:
-        shared = elsewhere(environment, os.environ)
-        if shared is None:
-            return None
-        found = shared.bring(rest if first == environment.name and rest else folder.name, there)
+    every = each_elsewhere(served(os.environ).rolled_out_to, os.environ)
+    for shared in every:
+        found = shared.bring(rest if first == shared.name and rest else folder.name, there)
         if found is not None:
             return found
-    return there
+    return there if every else None
 
 
 def stop(environment: Environment) -> Exit:

@@ -34,7 +34,7 @@ from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import PROBING
-from canary_pipeline.store.elsewhere import Elsewhere, elsewhere
+from canary_pipeline.store.elsewhere import Elsewhere, bring_newest, elsewhere
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 
@@ -131,7 +131,7 @@ def _live(settings: Settings | SettingError) -> LiveRouting | str:
 def _newest(environment: Environment, shared: Elsewhere | None) -> Evidence | None:
     newest = Journal(environment.name).read().newest if shared is None else None
     if shared is not None:
-        shared.bring_newest(1)
+        bring_newest([shared], 1)
     if newest is not None and newest.is_dir():
         return Evidence(newest)
     root = Path(environment.output_root)

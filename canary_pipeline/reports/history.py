@@ -1,7 +1,7 @@
 """Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import ClaimUnusableError, current_holder
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.reports.verification import check
-from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.folder import Evidence, NotARolloutError, newest_folders, rollout_folders
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, SUMMARY
 
@@ -107,7 +107,8 @@ def past_rollouts(
 ) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
-    A folder whose `rollout.json` cannot be read has its place by when it last changed.
+    A folder whose `rollout.json` cannot be read has its place by when it last changed. Of very
+    many folders, only those are read whose names do not say that they are older.
 
     Args:
         root: Usually `attempts.OUTPUT_ROOT`.
@@ -117,7 +118,8 @@ def past_rollouts(
     Raises:
         OSError: When the root cannot be listed.
     """
-    return [read_rollout(evidence) for evidence in newest_first(root, environments)[:limit]]
+    found = newest_folders(root, limit, environments) if limit else rollout_folders(root)
+    return [read_rollout(evidence) for evidence in _sorted(found, environments)[:limit]]
 
 
 def newest_first(root: Path, environments: Collection[str] | None = None) -> list[Evidence]:
@@ -130,7 +132,11 @@ def newest_first(root: Path, environments: Collection[str] | None = None) -> lis
     Raises:
         OSError: When the root cannot be listed.
     """
-    found = [Evidence(folder.absolute()) for folder in rollout_folders(root)]
+    return _sorted(rollout_folders(root), environments)
+
+
+def _sorted(folders: Iterable[Path], environments: Collection[str] | None) -> list[Evidence]:
+    found = [Evidence(folder.absolute()) for folder in folders]
     if environments is not None:
         found = [evidence for evidence in found if _environment(evidence) in environments]
     dated = [(_started_or_changed(evidence), evidence) for evidence in found]

@@ -1,7 +1,10 @@
 """An environment as every host sees it: who holds it, what is owed there, and past rollouts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from canary_pipeline.model.environment import Environment
@@ -12,12 +15,12 @@ from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.sources import evidence_url
 from canary_pipeline.store.journal import Owed
 from canary_pipeline.store.layout import HEADER, IN_FLIGHT
-from canary_pipeline.store.listing import published_rollouts, rollout_prefix
+from canary_pipeline.store.listing import opened_at, published_rollouts, rollout_prefix
 from canary_pipeline.store.published import Published
 
 
 class Elsewhere:
-    """What the evidence's URL shows of one environment; every method asks the store.
+    """What the evidence's URL shows of one environment, `name`; every method asks the store.
 
     Each of them raises `StoreUnreachableError`, and `LeaseUnreadableError` where it is about the
     lease.
@@ -25,7 +28,7 @@ class Elsewhere:
 
     def __init__(self, store: ObjectStore, environment: Environment) -> None:
         """Connect a store with the usual place of an environment's rollouts on this host."""
-        self._store, self._name = store, environment.name
+        self._store, self.name = store, environment.name
         self._root = Path(environment.output_root).absolute()
 
     def bring(self, name: str, folder: Path | None = None) -> Path | None:
@@ -42,7 +45,7 @@ class Elsewhere:
             OSError: When the folder cannot be written.
         """
         folder = folder or self._root / name
-        prefix = rollout_prefix(self._name, name)
+        prefix = rollout_prefix(self.name, name)
         if self._store.get(f"{prefix}/{HEADER}") is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,23 +55,18 @@ class Elsewhere:
                 published.fetch()
         return folder
 
-    def bring_newest(self, most: int) -> None:
-        """Bring here the rollouts whose names come last, which hold when they were opened.
-
-        Raises:
-            OSError: When a folder cannot be written.
-        """
-        names = (name for page in published_rollouts(self._store, self._name) for name in page)
-        for name, _ in zip(names, range(most), strict=False):
-            self.bring(name)
+    def last_names(self, most: int) -> list[str]:
+        """The names of rollouts that come last, which hold when they were opened."""
+        names = (name for page in published_rollouts(self._store, self.name) for name in page)
+        return list(islice(names, most))
 
     def holder(self) -> dict[str, str] | None:
         """What whoever holds the environment says of itself, or None where nobody does."""
-        found = lease.read_lease(self._store, self._name)
+        found = lease.read_lease(self._store, self.name)
         if found is None or found.lease.released:
             return None
         seconds = lease.age(self._store, found)
-        if lease.may_be_taken(found.lease, seconds, killed_holder(self._name)):
+        if lease.may_be_taken(found.lease, seconds, killed_holder(self.name)):
             return None
         return lease.in_holder_words(found.lease, seconds)
 
@@ -78,7 +76,7 @@ class Elsewhere:
         Raises:
             OSError: When the folder cannot be written.
         """
-        found = lease.read_lease(self._store, self._name)
+        found = lease.read_lease(self._store, self.name)
         if found is None or found.lease.owed is None or self.holder() is not None:
             return None
         owed = Owed.model_validate(found.lease.owed)
@@ -91,7 +89,7 @@ class Elsewhere:
         Raises:
             LeaseChangedError: When nobody holds it.
         """
-        lease.request_stop(self._store, self._name, who)
+        lease.request_stop(self._store, self.name, who)
 
     def release(self, token: int) -> None:
         """Free the environment of the holder with this token.
@@ -99,7 +97,7 @@ class Elsewhere:
         Raises:
             LeaseChangedError: When another token holds it, or nobody.
         """
-        lease.release(self._store, self._name, token)
+        lease.release(self._store, self.name, token)
 
 
 def elsewhere(environment: Environment, variables: Mapping[str, str]) -> Elsewhere | None:
@@ -110,5 +108,32 @@ def elsewhere(environment: Environment, variables: Mapping[str, str]) -> Elsewhe
         StoreUnusableError: When the store cannot be used as it is configured.
         StoreUnreachableError: When it does not answer.
     """
-    url = evidence_url(environment, variables)
-    return None if url is None else Elsewhere(open_store(url), environment)
+    return next(iter(each_elsewhere([environment], variables)), None)
+
+
+def each_elsewhere(
+    environments: Iterable[Environment], variables: Mapping[str, str]
+) -> list[Elsewhere]:
+    """Those of some environments that every host sees; raises what `elsewhere` does.
+
+    Opening a store tries it, so each is opened once.
+    """
+    opened = cache(open_store)
+    urls = ((evidence_url(each, variables), each) for each in environments)
+    return [Elsewhere(opened(url), each) for url, each in urls if url is not None]
+
+
+def bring_newest(shared: Iterable[Elsewhere], most: int) -> None:
+    """Bring here the newest rollouts of all these environments, by the moments in their names.
+
+    One without a moment may be the newest: it is brought if its name is among its environment's
+    last.
+
+    Raises:
+        OSError: When a folder cannot be written.
+        StoreUnreachableError: When the store does not answer.
+    """
+    found = [(opened_at(name), name, each) for each in shared for name in each.last_names(most)]
+    dated = sorted((one for one in found if one[0]), key=itemgetter(0), reverse=True)
+    for _, name, each in [*dated[:most], *(one for one in found if not one[0])]:
+        each.bring(name)

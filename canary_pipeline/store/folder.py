@@ -2,8 +2,10 @@
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
+from operator import itemgetter
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -17,9 +19,10 @@ from canary_pipeline.model.rows import (
 )
 from canary_pipeline.outside.token import Redactor
 from canary_pipeline.store import layout, seal
+from canary_pipeline.store.listing import opened_at
 from canary_pipeline.store.reading import FILE_OF, NotARolloutError, Reading
 
-__all__ = ["Evidence", "NotARolloutError", "rollout_folders"]
+__all__ = ["Evidence", "NotARolloutError", "newest_folders", "rollout_folders"]
 
 
 class Evidence(Reading):
@@ -160,7 +163,36 @@ def rollout_folders(root: Path, names: Sequence[str] = (layout.HEADER,)) -> list
         return [Path(entry.path) for entry in entries if _may_hold(entry, names)]
 
 
-def _may_hold(entry: "os.DirEntry[str]", names: Sequence[str]) -> bool:
+def newest_folders(
+    root: Path, most: int, environments: Collection[str] | None = None
+) -> list[Path]:
+    """Folders among which the newest rollouts are, found without reading any.
+
+    The usual name says environment and moment. A folder with another name may be of any, so all of
+    these are among them.
+
+    Args:
+        root: The folder that holds them.
+        most: How many rollouts are wanted.
+        environments: The names of the environments that are wanted; None for all.
+
+    Raises:
+        OSError: When the root cannot be listed.
+    """
+    with os.scandir(root) as found:
+        dated = [(opened_at(entry.name), entry) for entry in found]
+    usual = sorted((one for one in dated if one[0]), key=itemgetter(0), reverse=True)
+    wanted = (
+        entry
+        for _, entry in usual
+        if environments is None or entry.name.rpartition("-")[0] in environments
+    )
+    newest = islice(filter(_may_hold, wanted), most)
+    others = filter(_may_hold, (entry for moment, entry in dated if not moment))
+    return [Path(entry.path) for entry in (*newest, *others)]
+
+
+def _may_hold(entry: "os.DirEntry[str]", names: Sequence[str] = (layout.HEADER,)) -> bool:
     for name in names:
         try:
             os.lstat(f"{entry.path}/{name}")

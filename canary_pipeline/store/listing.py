@@ -5,6 +5,8 @@ from collections.abc import Iterator
 
 from canary_pipeline.outside.object_store import ObjectStore
 
+_MOMENT = re.compile(r"-([0-9]{8}T[0-9]{6}Z)\Z")
+
 PAGE = 100
 """Names that are told at once."""
 
@@ -22,6 +24,12 @@ def published_rollouts(store: ObjectStore, environment: str) -> Iterator[list[st
     """
     names = store.folders(rollout_prefix(environment, "").rstrip("/"))[::-1]
     yield from (names[start : start + PAGE] for start in range(0, len(names), PAGE))
+
+
+def opened_at(name: str) -> str:
+    """When a rollout was opened, as the usual name of its folder ends; empty where it does not."""
+    found = _MOMENT.search(name)
+    return found[1] if found else ""
 
 
 def newer_than(store: ObjectStore, environment: str, name: str) -> str | None:

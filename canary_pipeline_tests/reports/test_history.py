@@ -228,6 +228,26 @@ def test_the_newest_come_first_whatever_their_names(older: Evidence, tmp_path: P
     assert len(past_rollouts(tmp_path / "root")) == 12
 
 
+def test_of_many_only_those_are_read_whose_names_do_not_say_that_they_are_older(
+    older: Evidence, tmp_path: Path
+) -> None:
+    copies(older, tmp_path / "root", 6)
+    for number, environment in enumerate(("eu", "us", "eu", "us", "eu")):
+        name = f"{environment}-20260101T{number:02}0000Z"
+        (tmp_path / f"root/rollout-{number}").rename(tmp_path / "root" / name)
+        change_header(Evidence(tmp_path / "root" / name), environment=environment)
+    (tmp_path / "root/eu-20260101T000000Z/rollout.json").write_text("never read")
+
+    def names(limit: int, *environments: str) -> list[str]:
+        found = past_rollouts(tmp_path / "root", limit, environments or None)
+        return [past.folder.name for past in found]
+
+    assert names(2) == ["rollout-5", "eu-20260101T040000Z"]
+    assert names(2, "us") == ["us-20260101T030000Z", "us-20260101T010000Z"]
+    assert names(2, "eu") == ["eu-20260101T040000Z", "eu-20260101T020000Z"]
+    assert names(9, "staging") == ["rollout-5"]
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"environment": 1}', b"[" * 100000, None]
 )
