@@ -20,6 +20,7 @@ from typing import Any
 
 from canary_pipeline.commands import run
 from canary_pipeline.commands.main import main
+from canary_pipeline.outside.shared_folder import SharedFolder
 from canary_pipeline_tests import core_alone
 
 
@@ -31,8 +32,8 @@ class Ended:
         code: Its exit code, or the negative number of the signal that ended it.
         out: What it printed to stdout.
         err: What it printed to stderr.
-        moments: Around what changed files, in order: `before fsync of gate-results.jsonl`; only
-            where they were counted.
+        moments: Around what changed files, in order: `before fsync of gate-results.jsonl`, or
+            objects: `after swap of leases/staging.json`; only where they were counted.
     """
 
     code: int
@@ -54,6 +55,7 @@ class Forks:
         environment: Mapping[str, str],
         *arguments: str,
         kill_at: int | None = None,
+        of_store: bool = False,
     ) -> Ended:
         """Run a command to its end, or until it is killed at its n-th moment, from 1.
 
@@ -62,12 +64,14 @@ class Forks:
             environment: All of its variables.
             arguments: The command's.
             kill_at: The moment; 0 counts them and kills at none, None does not even count.
+            of_store: Whether moments are those around changes to a shared folder's objects.
         """
         asked = {
             "folder": str(folder),
             "environment": dict(environment),
             "arguments": arguments,
             "kill_at": kill_at,
+            "of_store": of_store,
         }
         process = self.process = self.process or _warm(self.environment)
         assert process.stdin
@@ -122,7 +126,12 @@ def _serve() -> None:
 
 
 def _forked(
-    folder: str, environment: Mapping[str, str], arguments: Sequence[str], kill_at: int | None
+    folder: str,
+    environment: Mapping[str, str],
+    arguments: Sequence[str],
+    kill_at: int | None,
+    *,
+    of_store: bool,
 ) -> Iterator[Any]:
     out, err, moments = (os.memfd_create(name) for name in ("out", "err", "moments"))
     pid = os.fork()
@@ -137,7 +146,7 @@ def _forked(
         # A command with a token among its arguments starts itself again without it.
         sys.orig_argv = [sys.executable, "-m", core_alone.__name__, *arguments]
         if kill_at is not None:
-            _count(moments, kill_at)
+            (_count_in_store if of_store else _count)(_noting(moments, kill_at))
         os._exit(_answer(arguments))
     yield pid
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -162,11 +171,8 @@ def _answer(arguments: Sequence[str]) -> int:
     return 99
 
 
-def _count(moments: int, kill_at: int) -> None:
-    """Note every moment around a change to files; die at one of them.
-
-    Between what is synced and what gets its name or is removed nothing differs for who comes later.
-    """
+def _noting(moments: int, kill_at: int) -> Callable[[str], None]:
+    """Notes a moment, and dies at one of them."""
     lock, seen = threading.Lock(), 0
 
     def note(what: str) -> None:
@@ -176,6 +182,15 @@ def _count(moments: int, kill_at: int) -> None:
             seen += 1
             if seen == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    return note
+
+
+def _count(note: Callable[[str], None]) -> None:
+    """Note every moment around a change to files.
+
+    Between what is synced and what gets its name or is removed nothing differs for who comes later.
+    """
 
     def counted(name: str, change: Callable[..., None]) -> Callable[..., None]:
         def changed(*arguments: Any, **more: Any) -> None:
@@ -191,6 +206,29 @@ def _count(moments: int, kill_at: int) -> None:
 
     for name in ("fsync", "replace", "unlink"):
         setattr(os, name, counted(name, getattr(os, name)))
+
+
+def _count_in_store(note: Callable[[str], None]) -> None:
+    """Note every moment around a change to an object, but for those that try the store."""
+    inner = threading.local()
+
+    def counted(name: str, change: Callable[..., Any]) -> Callable[..., Any]:
+        def changed(store: SharedFolder, key: str, *arguments: Any) -> Any:
+            if key.startswith(("self-test/", "clock/")) or getattr(inner, "swaps", False):
+                return change(store, key, *arguments)
+            note(f"before {name} of {key}")
+            inner.swaps = True  # a swap puts
+            try:
+                result = change(store, key, *arguments)
+            finally:
+                inner.swaps = False
+            note(f"after {name} of {key}")
+            return result
+
+        return changed
+
+    for name in ("create", "put", "swap", "delete"):
+        setattr(SharedFolder, name, counted(name, getattr(SharedFolder, name)))
 
 
 if __name__ == "__main__":

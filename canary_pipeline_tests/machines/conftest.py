@@ -14,6 +14,7 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from canary_pipeline.outside.lease import EXPIRY_SECONDS
 from canary_pipeline_tests.conftest import CORE, PROGRAMS, Checkout, Commands, Result, await_true
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
@@ -47,7 +48,7 @@ class Host:
         return self.commands.start(*CORE, *arguments, more=more)
 
     def run(self, *arguments: str, **more: str) -> Result:
-        return self.commands.finish(self.start(*arguments, **more))
+        return self.commands.run(*CORE, *arguments, more=more)
 
     @property
     def folder(self) -> Path:
@@ -80,6 +81,12 @@ class World:
         """The only rollout that is published, as the store holds it."""
         [folder] = (self.shared / "rollouts/staging").iterdir()
         return folder
+
+    def expire(self, seconds: float = EXPIRY_SECONDS + 1) -> None:
+        """Let the lease be older by so many seconds of the store's clock, by default too old."""
+        lease = self.shared / "leases/staging.json"
+        written = lease.stat().st_mtime - seconds
+        os.utime(lease, (written, written))
 
     def await_phase(self, phase: str) -> None:
         """Wait until the published rollout is in a phase such as `soak`."""
