@@ -17,10 +17,14 @@ CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
 
 
 def order(name: str) -> tuple[int, str]:
-    """Sorts files by their names: logs and state, rows, the header, what concludes."""
+    """Sorts files by their names: logs, rows, how far steps are, the header, what concludes.
+
+    Whoever goes on where a step is believes that what came before is there.
+    """
     if name in CONCLUDING:
-        return 3 + CONCLUDING.index(name), name
-    return (2 if name == HEADER else int(name.endswith(".jsonl"))), name
+        return 4 + CONCLUDING.index(name), name
+    ranks = (name.endswith(".jsonl"), name.startswith(f"{IN_FLIGHT}/"), name == HEADER)
+    return max((rank for rank, is_so in enumerate(ranks, 1) if is_so), default=0), name
 
 
 def passes(name: str) -> bool:

@@ -128,10 +128,10 @@ def test_only_what_changed_is_written_again_and_what_ended_is_taken_away(
     (tmp_path / "here/SUMMARY.md").unlink()  # somebody cleans up here; what is published stays
 
     again = Published(tmp_path / "here", wrapped, PREFIX)
-    assert again.pending() == ["in-flight/cohort-5.json", "gate-results.jsonl"]
+    assert again.pending() == ["gate-results.jsonl", "in-flight/cohort-5.json"]
     again.publish_all()
 
-    assert wrapped.written == ["in-flight/cohort-5.json", "gate-results.jsonl"]
+    assert wrapped.written == ["gate-results.jsonl", "in-flight/cohort-5.json"]
     found = store.get(f"{PREFIX}/gate-results.jsonl")
     assert found
     assert found.data == b'{"gate": "one"}\n{"gate": "two"}\n'
