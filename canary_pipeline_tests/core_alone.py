@@ -4,6 +4,8 @@
 and answers with the same exit codes, in a tenth of the time; Dagster is not imported.
 """
 
+import getpass
+import os
 from uuid import uuid4
 
 from canary_pipeline.commands import run
@@ -28,7 +30,7 @@ class CoreAlone:
     ) -> bool:
         """Run every step in this process."""
         run_id = f"core-{uuid4()}"
-        context = enter_rollout(settings, evidence, run_id, "canary-rollout, with the core alone")
+        context = enter_rollout(settings, evidence, run_id, f"canary-rollout, {_user()}")
         steps = steps_of(
             context.plan.gates,
             context.plan.cohorts,
@@ -36,6 +38,13 @@ class CoreAlone:
             changes_staging=context.plan.changes_staging,
         )
         return roll_out(context, steps, signals, settings.parallel_gates).allowed
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # not every user has an entry in /etc/passwd
+        return f"uid {os.getuid()}"
 
 
 if __name__ == "__main__":
