@@ -39,7 +39,11 @@ def test_a_token_lives_an_hour() -> None:
         (f"Bearer {replace(ISSUER, issuer='other').session()}", "invalid_token"),
         (f"Bearer {ISSUER.session(life=timedelta(seconds=-1))}", "token_expired"),
     ],
-)
+    ids=[
+        "nothing", "empty", "no token", "another scheme", "nonsense", "of a topic", "another key",
+        "another audience", "another issuer", "expired",
+    ],
+)  # fmt: skip
 def test_whatever_is_not_a_valid_session_is_refused(authorization: str | None, kind: str) -> None:
     with pytest.raises(TokenRefusedError) as refused:
         ISSUER.claims(authorization, "session")
