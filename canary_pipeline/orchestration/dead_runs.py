@@ -17,7 +17,7 @@ from canary_pipeline.orchestration.runs import (
     worked_on,
 )
 from canary_pipeline.outside.lease import UNKNOWN
-from canary_pipeline.outside.process_name import process_name
+from canary_pipeline.outside.process_identity import process_name
 from canary_pipeline.reports.notice import NO_DECISION, announce
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence

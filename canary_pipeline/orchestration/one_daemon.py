@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.urls import shown_url
-from canary_pipeline.outside.process_name import GONE, is_there, process_name
+from canary_pipeline.outside.process_identity import GONE, is_there, process_name
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import read_values
 from canary_pipeline.store.writing import write_whole

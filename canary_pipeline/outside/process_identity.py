@@ -1,6 +1,7 @@
-"""What names a process for ever: its kernel's boot, whose pids it has, its pid, when it began.
+"""What names a process: a pid alone is used again, and is another process's in each container.
 
-A pid alone is used again, begins anew with every boot, and is another process's in each container.
+For ever, and on whatever host it is read: the kernel's boot, whose pids it has, its pid, when it
+began. For as long as its host is up, and only there: pid and start.
 """
 
 import os
@@ -9,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 _NAME = re.compile(r"(?P<pids>\S+ pid:\[\d+\]) (?P<pid>[1-9]\d{0,9}) (?P<began>\d+)")
+
+GONE = "gone"
 
 _ENDED = ("Z", "X")
 """States of a process that is dead although nobody has asked how it ended."""
@@ -35,6 +38,17 @@ def is_gone(name: str) -> bool:
         pass
     state, began = _state_and_start(pid)
     return began not in ("", said["began"]) or state in _ENDED
+
+
+def process_name(pid: int) -> str:
+    """Pid and start, in ticks since the host's boot; of a process that is not there it ends so."""
+    return f"{pid}.{_state_and_start(pid)[1] or GONE}"
+
+
+def is_there(name: str) -> bool:
+    """Whether the process of this name, as `process_name` gives it, lives on this host."""
+    pid, _, began = name.partition(".")
+    return pid.isdecimal() and began != GONE and process_name(int(pid)) == name
 
 
 def _pids() -> str:

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 from canary_pipeline.outside.guard import ended_with_us
-from canary_pipeline.outside.process_name import is_there, process_name
+from canary_pipeline.outside.process_identity import is_there, process_name
 from canary_pipeline_tests.conftest import await_true
 
 PARENT = """
 import subprocess, sys
 from canary_pipeline.outside.guard import ended_with_us
-from canary_pipeline.outside.process_name import process_name
+from canary_pipeline.outside.process_identity import process_name
 
 child = subprocess.Popen(["sleep", "300"])
 with ended_with_us(child):
