@@ -160,6 +160,19 @@ def test_imports_in_functions_are_few() -> None:
     assert len(inside) <= MOST_IMPORTS_IN_FUNCTIONS, sorted(inside)
 
 
+def test_exit_codes_are_chosen_in_one_file() -> None:
+    choosing = {
+        name
+        for name, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "Exit"
+    }
+
+    assert choosing == {"commands.exits"}
+
+
 def test_private_names_of_dagster_are_in_the_engine_only() -> None:
     taken = {
         node.module: {alias.name for alias in node.names}

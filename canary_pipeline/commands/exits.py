@@ -5,7 +5,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import NoReturn
+from typing import Literal, NoReturn
 
 import click
 
@@ -63,6 +63,31 @@ def exit_of(decision: Decision | None, *, stopped: bool = False, green: bool = T
     if decision is None or stopped or (decision.allowed and not green):
         return Exit.NO_DECISION
     return Exit.ALLOW if decision.allowed else Exit.BLOCK
+
+
+def exit_of_answer(answer: Literal["allow", "block", "none"]) -> Exit:
+    """The exit code of a verification."""
+    return {"allow": Exit.ALLOW, "block": Exit.BLOCK, "none": Exit.NO_DECISION}[answer]
+
+
+def exit_of_rollback(status: str) -> Exit:
+    """The exit code of a rollback that somebody asked for, by its row's status."""
+    return Exit.ALLOW if status == "passed" else Exit.BLOCK
+
+
+def exit_of_status(*, left_live: bool, unusable: bool = False, undecided: bool = False) -> Exit:
+    """The exit code of a report.
+
+    Args:
+        left_live: Whether a rollout that is not at work any more has left a cohort live.
+        unusable: Whether settings are wrong, so that not all could be asked.
+        undecided: Whether a decision was to be printed, and there is none.
+    """
+    if undecided:
+        return Exit.NO_DECISION
+    if left_live:
+        return Exit.BLOCK
+    return Exit.BAD_INPUT if unusable else Exit.ALLOW
 
 
 @contextmanager

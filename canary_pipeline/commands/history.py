@@ -18,10 +18,11 @@ from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.commands.flags import environment_flag
 from canary_pipeline.environments import STAGING, chosen, served
 from canary_pipeline.model.text import duration, one_line
-from canary_pipeline.reports.history import PastRollout, newest_first, past_rollouts
+from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
 from canary_pipeline.store.elsewhere import bring_newest, each_elsewhere
+from canary_pipeline.store.rollouts import newest_first
 
 OUTPUT_ROOT = Path(STAGING.output_root)
 

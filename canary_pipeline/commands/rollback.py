@@ -6,7 +6,7 @@ import sys
 import click
 
 from canary_pipeline.commands.dagster_home import tell_dagster
-from canary_pipeline.commands.exits import Exit, answers
+from canary_pipeline.commands.exits import Exit, answers, exit_of_rollback
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.commands.flags import (
     MENDABLE,
@@ -58,7 +58,7 @@ def take_back(
         evidence = worked_in(evidence, held)
         if evidence.header().live_before is None:
             print("nothing of this rollout is live: there is nothing to roll back")
-            return Exit.ALLOW
+            return exit_of_rollback("passed")
         owed = owed_in(environment.name, held)
         if not superseded and (owed is None or owed.folder != evidence.folder):
             refuse_superseded(evidence, environment.name, "rollback")
@@ -80,7 +80,7 @@ def take_back(
     if row.status != "passed":
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")
-    return Exit.ALLOW if row.status == "passed" else Exit.BLOCK
+    return exit_of_rollback(row.status)
 
 
 def _taken_back(

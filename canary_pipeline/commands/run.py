@@ -136,7 +136,7 @@ def roll_out(
         print(evidence.read_text(DECISION) or "", end="")
     elif demonstration:
         print(f"\n{evidence.read_text(SUMMARY) or ''}", end="")
-    elif code != Exit.ALLOW and not settings.plan.skip_gates:
+    elif code and not settings.plan.skip_gates:
         print(f"once mended, go on with: canary-rollout resume {shlex.quote(str(evidence.folder))}")
     return code
 

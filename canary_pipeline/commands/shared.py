@@ -3,12 +3,11 @@
 import getpass
 import os
 import socket
-import sys
 from pathlib import Path
 
 import click
 
-from canary_pipeline.commands.exits import BadInputError, Exit, answers
+from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.claim import current_holder, in_words
@@ -33,7 +32,7 @@ def brought(name: str) -> Path | None:
     return there if every else None
 
 
-def stop(environment: Environment) -> Exit:
+def stop(environment: Environment) -> None:
     """Ask the rollout that holds an environment, on whatever host, to stop.
 
     Raises:
@@ -57,10 +56,9 @@ def stop(environment: Environment) -> Exit:
         print("its holder is silent, and may be dead: `resume` or `rollback` can take over")
     else:
         print(f"asked to stop, seen within 20 s: {in_words(holder)}")
-    return Exit.ALLOW
 
 
-def release(environment: Environment, token: int) -> Exit:
+def release(environment: Environment, token: int) -> None:
     """Free an environment whose holder is known to be dead, or must not go on.
 
     Raises:
@@ -73,7 +71,6 @@ def release(environment: Environment, token: int) -> Exit:
         raise BadInputError(message)
     shared.release(token)
     print(f"{environment.name} is free; what claim {token} has left live is told by `status`")
-    return Exit.ALLOW
 
 
 @click.command()
@@ -85,7 +82,7 @@ def stop_command(environment: str | None) -> None:
     is all it takes, and the command says to which process.
     """
     with answers():
-        sys.exit(stop(chosen(environment, os.environ, "ENVIRONMENT")))
+        stop(chosen(environment, os.environ, "ENVIRONMENT"))
 
 
 @click.command()
@@ -97,4 +94,4 @@ def release_command(environment: str, token: int) -> None:
     A holder that lives loses the environment, stops, and rolls nothing back.
     """
     with answers():
-        sys.exit(release(chosen(environment, os.environ, "ENVIRONMENT"), token))
+        release(chosen(environment, os.environ, "ENVIRONMENT"), token)

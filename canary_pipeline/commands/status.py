@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from canary_pipeline.commands.dagster_home import end_dead_runs
-from canary_pipeline.commands.exits import Exit, answers
+from canary_pipeline.commands.exits import Exit, answers, exit_of_status
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.commands.flags import (
     SECRETS,
@@ -26,7 +26,6 @@ from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.planning import Settings, resolve
-from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.progress import steps
 from canary_pipeline.reports.verification import check
 from canary_pipeline.rollout.context import Context
@@ -37,6 +36,7 @@ from canary_pipeline.sources import PROBING
 from canary_pipeline.store.elsewhere import Elsewhere, bring_newest, elsewhere
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.rollouts import newest_first
 
 
 def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
@@ -47,20 +47,19 @@ def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) 
         variables: The environment variables.
 
     Returns:
-        `Exit.BLOCK` where a cohort is left live anywhere; else `Exit.BAD_INPUT` where settings are
-        wrong, else `Exit.ALLOW`.
+        That of a cohort which is left live anywhere; else of settings that are wrong.
     """
-    codes = []
+    left_live = unusable = False
     for environment in environments:
         settings: Settings | SettingError
         try:
             settings = resolve(environment, variables, names=PROBING)
         except SettingError as error:
-            settings = error
-            codes.append(Exit.BAD_INPUT)
-        codes.append(tell(None, settings, environment))
+            settings, unusable = error, True
+        shared = elsewhere(environment, os.environ)
+        left_live |= _tell(_newest(environment, shared), settings, environment, shared)
         print()
-    return Exit.BLOCK if Exit.BLOCK in codes else max(codes)
+    return exit_of_status(left_live=left_live, unusable=unusable)
 
 
 def tell(
@@ -79,20 +78,17 @@ def tell(
         as_json: Whether to print `decision.json`, and all else to standard error.
 
     Returns:
-        `Exit.NO_DECISION` where there is none to print, `Exit.BLOCK` where a rollout that is not
-        at work has left a cohort live, else `Exit.ALLOW`.
+        That of a decision which was to be printed and is none; else of a cohort that is left live.
     """
     shared = elsewhere(environment, os.environ)
     evidence = evidence or _newest(environment, shared)
     with apart_from_json(as_json):
-        code = _tell(evidence, settings, environment, shared)
-    if not as_json:
-        return code
-    found = check(evidence) if evidence else None
-    if found is None or found.answer == "none":
-        return Exit.NO_DECISION
-    print(found.data.decode(), end="")
-    return code
+        left_live = _tell(evidence, settings, environment, shared)
+    found = check(evidence) if evidence and as_json else None
+    decided = found is not None and found.answer != "none"
+    if found is not None and decided:
+        print(found.data.decode(), end="")
+    return exit_of_status(left_live=left_live, undecided=as_json and not decided)
 
 
 def _tell(
@@ -100,7 +96,8 @@ def _tell(
     settings: Settings | SettingError,
     environment: Environment,
     shared: Elsewhere | None,
-) -> Exit:
+) -> bool:
+    """Print it all; whether a cohort is left live."""
     end_dead_runs(environment)
     holder = shared.holder() if shared else current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
@@ -110,12 +107,12 @@ def _tell(
     _tell_rollout(evidence, holder or {})
     left = left_live(environment)
     if left is None:
-        return Exit.ALLOW
+        return False
     since = ""
     if isinstance(live, LiveRouting) and live.user_percent != left.percent:
         since = f"; somebody has set {live.user_percent} % since"
     print(f"ATTENTION: {left}{since}; to restore what was:\n{left.commands}")
-    return Exit.BLOCK
+    return True
 
 
 def _live(settings: Settings | SettingError) -> LiveRouting | str:

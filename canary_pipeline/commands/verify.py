@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from canary_pipeline.commands.exits import BadInputError, Exit, NoDecisionError, answers
+from canary_pipeline.commands.exits import (
+    BadInputError,
+    Exit,
+    NoDecisionError,
+    answers,
+    exit_of_answer,
+)
 from canary_pipeline.commands.shared import brought
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
@@ -24,8 +30,6 @@ from canary_pipeline.reports.verification import (
 from canary_pipeline.settings import SettingError, settings_table
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
-
-EXITS = {"allow": Exit.ALLOW, "block": Exit.BLOCK, "none": Exit.NO_DECISION}
 
 COHORTS = settings_table(STAGING)["cohorts"]
 
@@ -74,7 +78,7 @@ def tell(folder: Path, demands: Demands, *, as_json: bool) -> Exit:
         verify(Evidence(folder), demands, now) if is_one else verify_newest(folder, demands, now)
     )
     print(json.dumps(_fields(found)) if as_json else _words(found))
-    return EXITS[found.answer]
+    return exit_of_answer(found.answer)
 
 
 def _fields(found: Verification) -> dict[str, object]:
@@ -103,7 +107,7 @@ def _words(found: Verification) -> str:
     return "\n".join(map(one_line, lines))
 
 
-def sign_decision(folder: Path, key: Path | None) -> Exit:
+def sign_decision(folder: Path, key: Path | None) -> None:
     """Sign a decision that follows from its folder, in the name of whoever holds the key.
 
     Raises:
@@ -124,7 +128,6 @@ def sign_decision(folder: Path, key: Path | None) -> Exit:
         message = f"not signed: {error}"
         raise NoDecisionError(message) from None
     print(f"signed: {evidence.folder / layout.SIGNATURE} (decision: {found.answer})")
-    return Exit.ALLOW
 
 
 @click.command()
@@ -187,4 +190,4 @@ def verify_command(
 def sign_command(folder: Path, key: Path | None) -> None:
     """Verify a decision, then sign it: as a second person, or where no gate ever runs."""
     with answers():
-        sys.exit(sign_decision(folder, key))
+        sign_decision(folder, key)

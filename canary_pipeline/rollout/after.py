@@ -1,11 +1,11 @@
 """The gate of an environment that comes after another: the other one's newest decision."""
 
-from canary_pipeline.reports.history import newest_rollout
 from canary_pipeline.reports.verification import Demands, verify
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.logged_command import Ending
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.rollouts import newest_rollout
 
 NOT_ALLOWED = "not_allowed"
 

@@ -11,12 +11,12 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED
 from canary_pipeline.outside.claim import FOLDER_LOCK, current_holder, holder_of
-from canary_pipeline.reports.history import newest_first
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal, Owed
 from canary_pipeline.store.outbox import Item, Outbox
+from canary_pipeline.store.rollouts import newest_first
 
 LEFT_LIVE = "left live"
 """What a notice of it says where others name a decision."""
