@@ -372,6 +372,7 @@ def start(commands: Commands, way: str, phase: str, tmp_path: Path, **more: str)
     }[phase]
     if phase == "apply":
         slow[ROLLBACK_VARIABLE] = APPLY
+        slow["OA_STAGING_CANARY_STOP_GRACE_SECONDS"] = "1"
     process = commands.start(
         *WAYS[way], more={"OA_STAGING_CANARY_COHORTS": "5", "MARKER": str(tmp_path), **slow, **more}
     )

@@ -96,7 +96,8 @@ def test_a_fault_in_a_soak_blocks_with_a_sentence_and_is_rolled_back(
 ) -> None:
     live, needs_limits = new_live(fault), reason in ("limit_exceeded", "health_unknown")
 
-    result = live.commands.rollout(more=LIMITED if needs_limits else WATCHED)
+    settings = LIMITED if needs_limits else WATCHED
+    result = live.commands.rollout("--cohorts", str(percent), more=settings)
 
     assert result.code == 1, result.out + result.err
     [folder] = live.commands.folders
