@@ -111,6 +111,7 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
         return header.model_copy(update=applied)
 
     evidence.update_header(remember)
+    evidence.holding.publish()  # a host that goes on for this one must know
     return None
 
 

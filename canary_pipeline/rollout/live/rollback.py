@@ -1,5 +1,6 @@
 """Rolling back: what was live before the first cohort is made live again, and verified."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -81,6 +82,8 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
+    with suppress(OSError):  # staging comes first
+        context.evidence.holding.publish()  # a host that goes on for this one must know
     _withdraw_newer(context)
     context.note(STEP, "rollback")
     try:
