@@ -9,7 +9,8 @@ from canary_pipeline.model.moment import moment_of
 from canary_pipeline.model.text import one_line
 from canary_pipeline.reports.verification import Demands, Verification, statement_of, verify
 from canary_pipeline.store import layout
-from canary_pipeline.store.folder import Evidence, NotARolloutError, rollout_folders
+from canary_pipeline.store.folder import Evidence, NotARolloutError
+from canary_pipeline.store.rollouts import rollout_folders
 
 
 def verify_newest(root: Path, demands: Demands, now: datetime) -> Verification:

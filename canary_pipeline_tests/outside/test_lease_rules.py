@@ -155,10 +155,10 @@ class Host:
         return self._made(key, data)
 
     def keys(self, prefix: str, after: str = "") -> Iterator[list[str]]:
-        raise NotImplementedError
+        raise NotImplementedError  # a lease is one object: nothing is listed
 
     def folders(self, prefix: str) -> list[str]:
-        raise NotImplementedError
+        raise NotImplementedError  # likewise
 
     def delete(self, key: str) -> None:
         self._reach()
