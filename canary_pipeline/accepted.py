@@ -5,6 +5,7 @@ import re
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -155,7 +156,8 @@ def _timezone(text: str) -> str:
 
 
 COHORTS = Accepted(
-    parse_cohorts, "whole numbers from 1 to 100, strictly increasing, such as 5,10,25,50,100"
+    lru_cache(parse_cohorts),  # a thousand environments may name the same
+    "whole numbers from 1 to 100, strictly increasing, such as 5,10,25,50,100",
 )
 URL = Accepted(_url, "an http or https URL with a host and without a fragment (#…)")
 TOKEN = _matching(r"[!-~]+", "a token of visible ASCII characters")

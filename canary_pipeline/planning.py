@@ -20,7 +20,7 @@ from canary_pipeline.outside.token import (
     TokenFile,
     TokenUnavailableError,
 )
-from canary_pipeline.settings import SettingError, SettingValues, settings_table
+from canary_pipeline.settings import SettingError, SettingValues, setting_of, variable_of
 from canary_pipeline.sources import Reading, read_values
 
 LAUNCH_CONFIG = "launch config resources.rollout.config"
@@ -101,24 +101,20 @@ def resolve(
     reading = read_values(environment, variables, flags, names)
     values = reading.values
     declared = declared or values.cohorts
+    skip_gates = launch.skip_gates or values.skip_gates
     check_launch(environment, launch, declared)
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
-    skip_gates = launch.skip_gates or values.skip_gates
-    limits = _limits(reading, launch, live=not missing)
-    cohorts = declared if launch.cohorts is None else launch.cohorts
-    soak = soak_of(values, launch)
     by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
-    declared_cohorts = environment.default_cohorts if "cohorts" in by_flag else declared
-    declared_soak = (
-        environment.default_soak_seconds if "soak_seconds" in by_flag else values.soak_seconds
-    )
+    usual_cohorts, usual_soak = environment.default_cohorts, environment.default_soak_seconds
+    declared_cohorts = usual_cohorts if "cohorts" in by_flag else declared
+    declared_soak = usual_soak if "soak_seconds" in by_flag else values.soak_seconds
     plan = Plan(
         environment=environment.name,
         title=environment.title,
-        cohorts=cohorts,
+        cohorts=launch.cohorts or declared,
         declared_cohorts=declared_cohorts,
-        soak_seconds=soak,
+        soak_seconds=soak_of(values, launch),
         declared_soak_seconds=declared_soak,
         skip_gates=skip_gates,
         gates=environment.gates,
@@ -131,7 +127,7 @@ def resolve(
         gate_timeout_seconds=values.gate_timeout_seconds,
         http_timeout_seconds=values.http_timeout_seconds,
         stop_grace_seconds=values.stop_grace_seconds,
-        limits=tuple(map(str, limits)),
+        limits=tuple(map(str, _limits(reading, launch, live=not missing))),
         watch_seconds=values.watch_seconds,
         thread_id=environment.thread_id,
         cohort_key=environment.cohort_key,
@@ -183,19 +179,19 @@ def check_launch(environment: Environment, launch: LaunchConfig, declared: tuple
     Raises:
         SettingError: When it does not.
     """
-    table, config = settings_table(environment), LAUNCH_CONFIG
     if launch.soak_seconds is not None:
-        table["soak_seconds"].read(f"{config}.cohort_soak_seconds", str(launch.soak_seconds))
+        soak, source = str(launch.soak_seconds), f"{LAUNCH_CONFIG}.cohort_soak_seconds"
+        setting_of(environment, "soak_seconds").read(source, soak)
     if launch.cohorts is None:
         return
-    cohorts = table["cohorts"]
-    cohorts.read(f"{config}.cohorts", ",".join(map(str, launch.cohorts)))
+    source = f"{LAUNCH_CONFIG}.cohorts"
+    setting_of(environment, "cohorts").read(source, ",".join(map(str, launch.cohorts)))
     if not set(launch.cohorts) <= set(declared):
         accepted = (
             f"a subset of the declared cohorts {','.join(map(str, declared))}; to declare others "
-            f"set {cohorts.variable} before the code location loads"
+            f"set {variable_of(environment, 'cohorts')} before the code location loads"
         )
-        raise SettingError(f"{config}.cohorts", repr(list(launch.cohorts)), accepted)
+        raise SettingError(source, repr(list(launch.cohorts)), accepted)
 
 
 def _token(environment: Environment, reading: Reading) -> Token | None:
@@ -208,7 +204,7 @@ def _token(environment: Environment, reading: Reading) -> Token | None:
     try:
         token.read()
     except TokenUnavailableError as error:
-        accepted = settings_table(environment)["auth_token_file"].kind.words
+        accepted = setting_of(environment, "auth_token_file").kind.words
         source = reading.sources["auth_token_file"]
         raise SettingError(source, f"not usable ({error})", accepted) from None
     return token
@@ -216,13 +212,14 @@ def _token(environment: Environment, reading: Reading) -> Token | None:
 
 def _missing_for_probe(environment: Environment, reading: Reading) -> tuple[str, ...]:
     """What no cohort is probed without: all of it or nothing, since a half is a mistake."""
-    table, given = settings_table(environment), reading.sources
+    given = reading.sources
     token = next((given[name] for name in ("auth_token", "auth_token_file") if name in given), None)
     url = given.get("control_base_url")
-    names = {
-        "control_base_url": f"{table['control_base_url'].variable}",
-        "auth_token": f"{table['auth_token'].variable} (or {table['auth_token_file'].variable})",
-    }
+    base, value, file = (
+        variable_of(environment, name)
+        for name in ("control_base_url", "auth_token", "auth_token_file")
+    )
+    names = {"control_base_url": f"{base}", "auth_token": f"{value} (or {file})"}
     if (url is None) != (token is None):
         missing = names["auth_token" if token is None else "control_base_url"]
         both = "both, so that cohorts are probed, or neither"

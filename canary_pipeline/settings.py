@@ -3,9 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -38,8 +36,9 @@ class Setting:
         kind: What is accepted.
         help: One line for `--help` and the README.
         flag: The flag of `canary-rollout run`, or None.
-        variable: The environment variable, or None. On a field `ENV` stands for the environment's
-            `OA_STAGING`, and without more it is called `ENV_CANARY_` and the field's name.
+        template: What `variable_of` makes the name of its environment variable from, or None:
+            `ENV` is what the environment's variables begin with, such as `OA_STAGING`, and `FIELD`
+            the field's name in capitals.
         launch_key: The key in `resources.rollout.config`, or None.
         secret: Whether the value must never be shown.
         name: The field, which is also the key in a file of environments.
@@ -48,7 +47,7 @@ class Setting:
     kind: a.Accepted
     help: str
     flag: str | None = None
-    variable: str | None = "ENV_CANARY_FIELD"
+    template: str | None = "ENV_CANARY_FIELD"
     launch_key: str | None = None
     secret: bool = False
     name: str = ""
@@ -102,24 +101,24 @@ class SettingValues(BaseModel):
     )
     soak_seconds: int = _setting(
         a.seconds(0), "Seconds to wait after each probe that passed.",
-        "--cohort-soak-seconds", variable="ENV_CANARY_COHORT_SOAK_SECONDS",
+        "--cohort-soak-seconds", template="ENV_CANARY_COHORT_SOAK_SECONDS",
         launch_key="cohort_soak_seconds", default=...,
     )
     skip_gates: bool = _setting(
         a.SWITCH, "Dry run: no gate runs, and the decision is block.",
-        "--skip-gates", variable=None, launch_key="skip_gates", default=False,
+        "--skip-gates", template=None, launch_key="skip_gates", default=False,
     )
     control_base_url: str | None = _setting(
         a.URL, "The control service that each cohort's probe asks.",
-        "--control-base-url", variable="ENV_CONTROL_BASE_URL",
+        "--control-base-url", template="ENV_CONTROL_BASE_URL",
     )
     auth_token: SecretStr | None = _setting(
         a.TOKEN, "The control service's token. Prefer the variable, or a token file.",
-        "--auth-token", variable="ENV_CONTROL_AUTH_TOKEN", secret=True,
+        "--auth-token", template="ENV_CONTROL_AUTH_TOKEN", secret=True,
     )
     auth_token_file: Path | None = _setting(
         a.TOKEN_FILE, "A file that holds the token; read again before every request.",
-        variable="ENV_CONTROL_AUTH_TOKEN_FILE",
+        template="ENV_CONTROL_AUTH_TOKEN_FILE",
     )
     require_probes: bool = _setting(
         a.SWITCH, "Refuse to start without control base URL and token.",
@@ -133,25 +132,25 @@ class SettingValues(BaseModel):
     )
     runtime_metrics_url: str | None = _setting(
         a.URL, "Read for the runtime_metrics snapshots.",
-        "--runtime-metrics-url", variable="ENV_RUNTIME_METRICS_URL",
+        "--runtime-metrics-url", template="ENV_RUNTIME_METRICS_URL",
     )
     control_status_url: str | None = _setting(
         a.URL, "Read for the control_status snapshots.",
-        "--control-status-url", variable="ENV_CONTROL_STATUS_URL",
+        "--control-status-url", template="ENV_CONTROL_STATUS_URL",
     )
     repo_root: Path | None = _setting(
         a.FOLDER, "The checkout that holds the gate scripts; by default the current directory.",
-        "--repo-root", variable="ENV_REPO_ROOT",
+        "--repo-root", template="ENV_REPO_ROOT",
     )
     output_dir: Path | None = _setting(
         a.PATH,
         "This rollout's folder; by default a new one under output/canary/spacetime/, a demo's "
         "under output/demo/.",
-        "--output-dir", variable=None,
+        "--output-dir", template=None,
     )
     evidence_url: str | None = _setting(
         a.STORE, "Where every host finds the evidence; by default only this one does.",
-        variable="OA_CANARY_EVIDENCE_URL",
+        template="OA_CANARY_EVIDENCE_URL",
     )
     gate_timeout_seconds: int = _setting(
         a.seconds(1), "A gate that takes longer has failed.", "--gate-timeout-seconds", default=3600
@@ -208,27 +207,40 @@ class SettingValues(BaseModel):
     # fmt: on
 
 
+_GROUPS = "gate_groups"
+
+_SETTINGS: Mapping[str, Setting] = {
+    name: replace(info.metadata[-1], name=name) for name, info in SettingValues.model_fields.items()
+}
+
+_TEMPLATES = {
+    name: row.template and row.template.replace("FIELD", name.upper())
+    for name, row in _SETTINGS.items()
+}
+
+
 def settings_table(environment: Environment) -> Mapping[str, Setting]:
     """The settings of a rollout of this environment by name, in the order people meet them."""
-    return _table(environment.variable_stem, tuple(gate.name for gate in environment.gates))
+    return {name: setting_of(environment, name) for name in _SETTINGS}
 
 
-@cache
-def _table(prefix: str, gates: tuple[str, ...]) -> Mapping[str, Setting]:
-    table = {}
-    for name, info in SettingValues.model_fields.items():
-        row: Setting = info.metadata[-1]
-        variable = _variable(prefix, row, name)
-        # By its fields, since there may be a thousand environments and `replace` is slower.
-        table[name] = Setting(
-            row.kind, row.help, row.flag, variable, row.launch_key, row.secret, name
-        )
-    groups = replace(table["gate_groups"], kind=a.groups_of(gates))
-    return MappingProxyType({**table, "gate_groups": groups})
+def setting_of(environment: Environment, name: str) -> Setting:
+    """One of them."""
+    if name == _GROUPS:
+        gates = tuple(gate.name for gate in environment.gates)
+        return replace(_SETTINGS[name], kind=a.groups_of(gates))
+    return _SETTINGS[name]
 
 
-def _variable(prefix: str, setting: Setting, name: str) -> str | None:
-    if prefix == "OA_STAGING" and name in ("runtime_metrics_url", "control_status_url"):
-        prefix = "OA"  # the names of these two are older than other environments
-    variable = setting.variable and setting.variable.replace("FIELD", name.upper())
-    return variable and variable.replace("ENV", prefix, 1)
+def variable_of(environment: Environment, name: str) -> str | None:
+    """The environment variable of a setting, or None where it has none."""
+    template, stem = _TEMPLATES[name], environment.variable_stem
+    if stem == "OA_STAGING" and name in ("runtime_metrics_url", "control_status_url"):
+        stem = "OA"  # the names of these two are older than other environments
+    return template and template.replace("ENV", stem, 1)
+
+
+def variables_of(environment: Environment) -> Mapping[str, str]:
+    """The environment variables of all settings that have one, by setting name."""
+    every = ((name, variable_of(environment, name)) for name in _SETTINGS)
+    return {name: variable for name, variable in every if variable}

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 from canary_pipeline.model.environment import Environment, FromFile
 from canary_pipeline.model.text import one_line
 from canary_pipeline.settings import (
-    Setting,
     SettingError,
     SettingValues,
-    settings_table,
+    setting_of,
+    variable_of,
+    variables_of,
 )
 
 DECLARED = (
@@ -63,11 +64,10 @@ def read_values(
     Raises:
         SettingError: On the first value that is not accepted.
     """
-    every = settings_table(environment)
-    table = {name: every[name] for name in every if name in names}
     layers = (
-        *_said(table, variables, flags or {}),
-        *(_by_file(every, file) for file in environment.files),
+        _by_flag(environment, flags or {}, names),
+        _by_variable(environment, variables, names),
+        *(_by_file(environment, file) for file in environment.files),
     )
     _keep_one_token(layers)
     given = {name: said for layer in reversed(layers) for name, said in layer.items()}
@@ -75,7 +75,9 @@ def read_values(
         "cohorts": environment.default_cohorts,
         "soak_seconds": environment.default_soak_seconds,
     }
-    values |= {name: row.read(*given[name]) for name, row in table.items() if name in given}
+    for name in SettingValues.model_fields:
+        if name in given and name in names:
+            values[name] = setting_of(environment, name).read(*given[name])
     return Reading(SettingValues(**values), {name: source for name, (source, _) in given.items()})
 
 
@@ -97,28 +99,35 @@ def evidence_url(environment: Environment, variables: Mapping[str, str]) -> str 
     return read_values(environment, variables, names=("evidence_url",)).values.evidence_url
 
 
-def _said(
-    table: Mapping[str, Setting], variables: Mapping[str, str], flags: Mapping[str, str | None]
-) -> tuple[_Layer, _Layer]:
-    by_flag, by_variable = _Layer(), _Layer()
-    for name, row in table.items():
-        if row.flag and (text := flags.get(name)) is not None:
-            by_flag[name] = (row.flag, text)
-        if row.variable and (text := variables.get(row.variable)):
-            by_variable[name] = (row.variable, text)
-    return by_flag, by_variable
+def _by_flag(
+    environment: Environment, flags: Mapping[str, str | None], names: Collection[str]
+) -> _Layer:
+    said = {name: text for name, text in flags.items() if text is not None and name in names}
+    return {name: (f"{setting_of(environment, name).flag}", text) for name, text in said.items()}
 
 
-def _by_file(table: Mapping[str, Setting], file: FromFile) -> _Layer:
+def _by_variable(
+    environment: Environment, variables: Mapping[str, str], names: Collection[str]
+) -> _Layer:
+    by_name = ((name, variable_of(environment, name)) for name in names)
+    return {
+        name: (variable, variables[variable])
+        for name, variable in by_name
+        if variable and variables.get(variable)
+    }
+
+
+def _by_file(environment: Environment, file: FromFile) -> _Layer:
     layer: _Layer = {}
     for name, raw in file.values.items():
-        source = f"{file.where}{name}"
-        if name not in table:
-            raise SettingError(source, "not a setting", f"{_nearest(name, table)}, for one")
+        source, known = f"{file.where}{name}", SettingValues.model_fields
+        if name not in known:
+            raise SettingError(source, "not a setting", f"{_nearest(name, known)}, for one")
         try:
             layer[name] = (source, _text(raw))
         except TypeError:
-            raise SettingError(source, "of another type", table[name].kind.words) from None
+            words = setting_of(environment, name).kind.words
+            raise SettingError(source, "of another type", words) from None
     return layer
 
 
@@ -157,8 +166,8 @@ def unknown_variables(
         variables: The environment variables; an empty one counts as unset.
         others: Environments whose variables may be set beside these.
     """
-    tables = [settings_table(each) for each in (environment, *others)]
-    known = {row.variable for table in tables for row in table.values() if row.variable}
+    every = (environment, *others)
+    known = {variable for each in every for variable in variables_of(each).values()}
     prefix = environment.variable_stem
     given = {f"{prefix}_CANARY_ENV_FILE", f"{prefix}_CANARY_CLAIM_TOKEN"}
     return [

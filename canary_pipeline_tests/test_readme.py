@@ -9,7 +9,7 @@ import pytest
 
 from canary_pipeline.commands.main import main
 from canary_pipeline.environments import STAGING
-from canary_pipeline.settings import settings_table
+from canary_pipeline.settings import settings_table, variable_of
 from canary_pipeline.sources import declared
 
 ROOT = Path(__file__).parent.parent
@@ -23,7 +23,7 @@ def row(name: str) -> str:
     default = {None: "", False: "false"}.get(value, value)
     if isinstance(value, tuple):
         default = ",".join(map(str, value))
-    sources = (setting.flag, setting.variable, setting.launch_key)
+    sources = (setting.flag, variable_of(STAGING, name), setting.launch_key)
     cells = (setting.help.removesuffix("."), *(f"`{each}`" if each else "" for each in sources))
     return " ".join(f"| `{name}` | {' | '.join(cells)} | {default} |".split())
 

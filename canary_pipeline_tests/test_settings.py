@@ -16,10 +16,11 @@ from canary_pipeline.model.environment import Environment, FromFile
 from canary_pipeline.model.plan import Plan
 from canary_pipeline.outside.token import FixedToken, TokenFile
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
-from canary_pipeline.settings import SettingError, settings_table
+from canary_pipeline.settings import SettingError, settings_table, variables_of
 from canary_pipeline.sources import RESTORING, declared, unknown_variables
 
 TABLE = settings_table(STAGING)
+VARIABLES = variables_of(STAGING)
 BASE_VARIABLE = "OA_STAGING_CONTROL_BASE_URL"
 BASE = {BASE_VARIABLE: "http://host"}
 TOKEN_VARIABLE = "OA_STAGING_CONTROL_AUTH_TOKEN"  # noqa: S105 - a name
@@ -64,7 +65,7 @@ CONTRACT = {
 
 
 def test_flags_variables_and_launch_config_are_the_contracts() -> None:
-    found = {name: (row.flag, row.variable) for name, row in TABLE.items()}
+    found = {name: (row.flag, VARIABLES.get(name)) for name, row in TABLE.items()}
 
     assert found == CONTRACT
     launch_keys = {row.launch_key for row in TABLE.values() if row.launch_key}
@@ -504,7 +505,7 @@ def test_launched_cohorts_that_are_not_accepted(cohorts: tuple[int, ...]) -> Non
 
 
 def test_an_empty_variable_is_unset_and_an_empty_flag_is_an_error() -> None:
-    empty = {setting.variable: "" for setting in TABLE.values() if setting.variable}
+    empty = dict.fromkeys(VARIABLES.values(), "")
 
     assert resolve(STAGING, empty) == resolve(STAGING, {})
     for name, setting in TABLE.items():
@@ -551,7 +552,7 @@ def test_any_text_is_a_valid_setting_or_one_clear_line(
 ) -> None:
     setting = TABLE[name]
     flags = {name: text} if by_flag and setting.flag else {}
-    variables = {} if flags or not setting.variable else {setting.variable: text}
+    variables = {} if flags or name not in VARIABLES else {VARIABLES[name]: text}
 
     assert_plan_or_one_line(lambda: resolve(STAGING, variables, flags))
 
@@ -633,7 +634,7 @@ def test_a_command_that_holds_the_token_is_refused_and_never_shown(name: str) ->
     ],
 )
 def test_how_staging_is_changed_is_checked_even_where_nothing_is(name: str, text: str) -> None:
-    variable = TABLE[name].variable or ""
+    variable = VARIABLES[name]
 
     with pytest.raises(SettingError, match=f"{variable} is .*; accepted: "):
         resolve(STAGING, {**LIVE, variable: text})
@@ -699,11 +700,11 @@ def from_file(**values: object) -> Environment:
 
 
 def test_another_environment_has_variables_and_defaults_of_its_own() -> None:
-    table = settings_table(EU)
+    variables = variables_of(EU)
     plan = resolve(EU, {"OA_STAGING_EU_CANARY_GATE_TIMEOUT_SECONDS": "5"}).plan
 
-    assert table["runtime_metrics_url"].variable == "OA_STAGING_EU_RUNTIME_METRICS_URL"
-    assert table["evidence_url"].variable == "OA_CANARY_EVIDENCE_URL"
+    assert variables["runtime_metrics_url"] == "OA_STAGING_EU_RUNTIME_METRICS_URL"
+    assert variables["evidence_url"] == "OA_CANARY_EVIDENCE_URL"
     assert (plan.cohorts, plan.soak_seconds, plan.gate_timeout_seconds) == ((1,), 7, 5)
 
 
@@ -783,7 +784,7 @@ def test_a_token_in_either_form_hides_one_from_a_lower_source(tmp_path: Path) ->
 def test_variables_that_no_setting_has_are_named_with_the_nearest_one_and_not_their_values() -> (
     None
 ):
-    known = {row.variable: "x" for row in TABLE.values() if row.variable}
+    known = dict.fromkeys(VARIABLES.values(), "x")
     foreign = {"OA_SPACETIME_STAGING_HOST": "x", "OA_RUNTIME_TYPO": "x", "OA_STAGING_EU_X": ""}
     given = {"OA_STAGING_CANARY_ENV_FILE": "x"}
     wrong = {"OA_STAGING_CONTROL_BASE_URI": "s3cret", "OA_STAGING_CANARY_COHORT": "5"}

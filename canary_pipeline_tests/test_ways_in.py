@@ -10,7 +10,7 @@ import pytest
 
 from canary_pipeline.environments import STAGING
 from canary_pipeline.orchestration.resource import LaunchRefusedError
-from canary_pipeline.settings import settings_table
+from canary_pipeline.settings import settings_table, variables_of
 from canary_pipeline_tests.conftest import (
     TOKEN,
     Checkout,
@@ -204,9 +204,9 @@ def test_a_bad_flag_is_one_clear_line_and_nothing_is_written(
 @pytest.mark.parametrize(
     "variable",
     [
-        setting.variable
-        for name, setting in settings_table(STAGING).items()
-        if setting.variable and name != "signing_key"  # one that cannot sign is a warning
+        variable
+        for name, variable in variables_of(STAGING).items()
+        if name != "signing_key"  # one that cannot sign is a warning
     ],
 )
 def test_a_bad_variable_is_one_clear_line_that_names_it(variable: str, commands: Commands) -> None:
@@ -335,5 +335,7 @@ def test_help_names_every_flag_and_variable(commands: Commands) -> None:
     for setting in settings_table(STAGING).values():
         if setting.flag:
             assert setting.flag in result.out
-            assert (setting.variable or "") in result.out.replace("\n", "").replace(" ", "")
+            assert variables_of(STAGING).get(setting.name, "") in result.out.replace(
+                "\n", ""
+            ).replace(" ", "")
     assert "--skip-gates" in result.out

@@ -10,7 +10,7 @@ import click
 from canary_pipeline.accepted import SWITCH
 from canary_pipeline.environments import STAGING, chosen, served
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.settings import settings_table
+from canary_pipeline.settings import settings_table, variables_of
 from canary_pipeline.store.folder import Evidence
 
 SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_status_url")
@@ -25,11 +25,12 @@ def settings_flags(*names: str) -> Callable[[_Command], _Command]:
     """Give a command the flags of these settings; all settings by default."""
 
     def decorate(command: _Command) -> _Command:
+        variables = variables_of(STAGING)
         for setting in reversed(list(settings_table(STAGING).values())):
             if setting.flag is None or (names and setting.name not in names):
                 continue
-            variable = f"  [{setting.variable}]" if setting.variable else ""
-            help_text = f"{setting.help}{variable}"
+            variable = variables.get(setting.name)
+            help_text = f"{setting.help}  [{variable}]" if variable else setting.help
             switch: dict[str, Any] = (
                 {"is_flag": True, "flag_value": "true"} if setting.kind is SWITCH else {}
             )
@@ -66,15 +67,12 @@ def adopt(flags: Mapping[str, str | None], there: Environment) -> None:
 
     With a token among them the command starts itself again, so that `ps` does not show it.
     """
-    table = settings_table(there)
+    variables = variables_of(there)
     given = {name: value for name, value in flags.items() if value is not None}
-    environment = dict(os.environ)
-    for name, value in given.items():
-        variable = table[name].variable
-        if variable is not None:
-            environment[variable] = value
+    by_variable = {variables[name]: value for name, value in given.items() if name in variables}
+    environment = {**os.environ, **by_variable}
     if "auth_token" in given:
-        environment.pop(table["auth_token_file"].variable or "", None)
+        environment.pop(variables["auth_token_file"], None)
         arguments = without_flag(sys.orig_argv[1:], "--auth-token")
         os.execve(sys.executable, [sys.executable, *arguments], environment)  # noqa: S606
     os.environ.update(environment)

@@ -27,11 +27,11 @@ from canary_pipeline.reports.verification import (
     check,
     verify,
 )
-from canary_pipeline.settings import SettingError, settings_table
+from canary_pipeline.settings import SettingError, setting_of, variable_of
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 
-COHORTS = settings_table(STAGING)["cohorts"]
+COHORTS = setting_of(STAGING, "cohorts")
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -183,7 +183,7 @@ def verify_command(
     "--key",
     metavar="FILE",
     type=FILE,
-    envvar=settings_table(STAGING)["signing_key"].variable,
+    envvar=variable_of(STAGING, "signing_key"),
     show_envvar=True,
     help="The SSH key, or a public one whose private half is in the agent.",
 )

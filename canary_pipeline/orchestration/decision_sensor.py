@@ -10,7 +10,7 @@ from canary_pipeline.orchestration.dead_runs import fail_dead_runs
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import environment_of, runs_of, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, deliver
-from canary_pipeline.settings import SettingError, SettingValues, settings_table
+from canary_pipeline.settings import SettingError, SettingValues, variable_of
 from canary_pipeline.store.outbox import Item, Outbox
 
 ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -29,7 +29,7 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
         rollout: What the definitions are built from.
         values: The settings, as the code location loads.
     """
-    variable = f"{settings_table(rollout.environment)['notify_url'].variable}"
+    variable = f"{variable_of(rollout.environment, 'notify_url')}"
     url, environment = values.notify_url, rollout.environment
     status = dg.DefaultSensorStatus.RUNNING if url else dg.DefaultSensorStatus.STOPPED
 
@@ -78,7 +78,7 @@ def tell_what_waits(environment: Environment, values: SettingValues) -> tuple[in
         try:
             more, faults = deliver(each.name, url.get_secret_value(), values.ui_url)
         except ValueError as error:
-            variable = f"{settings_table(environment)['notify_url'].variable}"
+            variable = f"{variable_of(environment, 'notify_url')}"
             shown = "not usable (value not shown)"
             raise SettingError(variable, shown, str(error)) from None
         told += more

@@ -50,7 +50,7 @@ class Rollout:
             changes_staging=self.changes_staging,
         )
 
-    @property
+    @cached_property
     def gates(self) -> tuple[Gate, ...]:
         """The gates that the graph has a step for each: one for all that come after another."""
         waits = any(gate.after for part in self.environment.parts for gate in part.gates)

@@ -11,10 +11,12 @@ from canary_pipeline.orchestration.one_daemon import SERVICE_TAG, other_daemon, 
 from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.outside.claim import current_holder, in_words
-from canary_pipeline.settings import SettingValues, settings_table
+from canary_pipeline.settings import SettingValues, setting_of, variable_of
 from canary_pipeline.sources import read_values
 
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
+
+TIMES = ("cron", "timezone")
 
 LATEST = timedelta(minutes=30)
 """A tick that comes later than this is skipped: the host was down, and nobody expects it now."""
@@ -34,10 +36,10 @@ def rollout_schedules(
         SettingError: When Dagster does not accept the times.
     """
     if not rollout.environment.parts:
-        source = settings_table(rollout.environment)["cron"].variable
+        source = variable_of(rollout.environment, "cron")
         return [_checked_schedule(rollout, rollout.environment, values, f"{source}")]
     readings = [
-        (part, read_values(part, variables, names=("cron", "timezone")))
+        (part, read_values(part, variables, names=TIMES))
         for part in rollout.environment.parts
         if _says_when(part, variables)
     ]
@@ -50,8 +52,9 @@ def rollout_schedules(
 
 def _says_when(part: Environment, variables: Mapping[str, str]) -> bool:
     """Whether a part has times at all; that is told sooner than they are read."""
-    variable = settings_table(part)["cron"].variable
-    return variable in variables or any("cron" in file.values for file in part.files)
+    return variable_of(part, "cron") in variables or any(
+        "cron" in file.values for file in part.files
+    )
 
 
 def _checked_schedule(
@@ -60,13 +63,13 @@ def _checked_schedule(
     try:
         return _schedule(rollout, environment, values)
     except dg.DagsterInvalidDefinitionError:
-        raise settings_table(environment)["cron"].refused(source, values.cron) from None
+        raise setting_of(environment, "cron").refused(source, values.cron) from None
 
 
 def _schedule(
     rollout: Rollout, environment: Environment, values: SettingValues
 ) -> dg.ScheduleDefinition:
-    table = settings_table(environment)
+    variables = " and ".join(f"`{variable_of(environment, name)}`" for name in TIMES)
 
     @dg.schedule(
         name=environment.schedule_name,
@@ -76,8 +79,7 @@ def _schedule(
         default_status=dg.DefaultScheduleStatus.STOPPED,
         description=(
             f"Rolls out to {environment.name} at a set time; skips a time at which a rollout is "
-            f"under way, and one that has long passed. Times: `{table['cron'].variable}`, "
-            f"`{table['timezone'].variable}`."
+            f"under way, and one that has long passed. Times: {variables}."
         ),
     )
     def tick(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
