@@ -18,13 +18,14 @@ from canary_pipeline.orchestration.rollout_definitions import rollout_definition
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError
 from canary_pipeline_tests.conftest import (
+    CORE,
     TOKEN,
     Commands,
     cohort_rows,
     decision,
     gate_rows,
 )
-from canary_pipeline_tests.fake_staging import FakeStaging
+from canary_pipeline_tests.fake_staging import FakeStaging, answer
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -349,6 +350,26 @@ def test_what_the_newest_rollout_of_the_other_environment_leaves_unknown_is_no_a
 
     assert code == 1
     assert us.name in reason_of(eu)
+
+
+def test_the_newest_rollout_of_the_other_environment_is_the_one_that_was_worked_on_last(
+    world: World, staging: FakeStaging
+) -> None:
+    Path(world.variables["OA_CANARY_ENVIRONMENTS"]).write_text(HEAD + EU + US)
+    staging.probes[5] = answer(500, {})
+    code, older = world.rollout("staging-us")
+    assert code == 1
+    del staging.probes[5]
+    assert world.rollout("staging-us")[0] == 0
+    assert world.rollout("staging-eu")[0] == 0
+
+    staging.probes[5] = answer(500, {})
+    resume = (*CORE, "resume", "--superseded", str(older))
+    assert world.commands.run(*resume, more=world.variables).code == 1
+
+    code, eu = world.rollout("staging-eu")
+    assert code == 1
+    assert reason_of(eu) == f"the newest rollout of staging-us, {older.name}, is no allow: block"
 
 
 @pytest.mark.slow

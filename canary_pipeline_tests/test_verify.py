@@ -357,6 +357,16 @@ def test_a_rollout_of_another_commit_does_not_answer(world: Rollouts, root: Path
     assert of_root(root, commit=world.commit) == "block"
 
 
+def test_a_later_rollout_of_no_commit_that_is_known_may_be_of_the_one_that_is_asked_for(
+    world: Rollouts, root: Path
+) -> None:
+    for name in ("rollout.json", "gate-results.jsonl", "decision.json"):
+        file = root / "a-block" / name
+        file.write_text(file.read_text().replace(f'"{world.commit}"', "null"))
+
+    assert of_root(root, commit=world.commit) == "none"
+
+
 def test_several_environments_below_a_root_are_not_mixed_up(world: Rollouts, root: Path) -> None:
     forge(root / "b-allow", lambda header: header.update(environment="staging-eu"))
 

@@ -11,6 +11,8 @@ from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.outside.claim import current_holder, in_words
+from canary_pipeline.reports.newest import bring_last
+from canary_pipeline.reports.verification import Demands
 from canary_pipeline.store.elsewhere import Elsewhere, each_elsewhere, elsewhere
 from canary_pipeline.store.layout import HEADER
 
@@ -30,6 +32,17 @@ def brought(name: str) -> Path | None:
         if found is not None:
             return found
     return there if every else None
+
+
+def bring_decisions(root: Path, demands: Demands) -> None:
+    """Bring below a root the newest decisions of other hosts that are asked for.
+
+    Raises:
+        StoreUnreachableError: When nobody can say whether there are any.
+    """
+    asked_for = (each for each in served(os.environ).rolled_out_to if demands.ask_for(each.name))
+    for shared in each_elsewhere(asked_for, os.environ):
+        bring_last(shared, root, demands.commit)
 
 
 def stop(environment: Environment) -> None:

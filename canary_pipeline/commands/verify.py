@@ -16,7 +16,7 @@ from canary_pipeline.commands.exits import (
     answers,
     exit_of_answer,
 )
-from canary_pipeline.commands.shared import brought
+from canary_pipeline.commands.shared import bring_decisions, brought
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.text import one_line
 from canary_pipeline.outside.signature import SignatureError, Signers, sign
@@ -73,10 +73,11 @@ def tell(folder: Path, demands: Demands, *, as_json: bool) -> Exit:
     if not folder.is_dir():
         raise BadInputError(NO_FOLDER.format(folder))
     folder, now = folder.absolute(), datetime.now(UTC)
-    is_one = any((folder / name).exists() for name in layout.OF_A_ROLLOUT)
-    found = (
-        verify(Evidence(folder), demands, now) if is_one else verify_newest(folder, demands, now)
-    )
+    if any((folder / name).exists() for name in layout.OF_A_ROLLOUT):
+        found = verify(Evidence(folder), demands, now)
+    else:
+        bring_decisions(folder, demands)
+        found = verify_newest(folder, demands, now)
     print(json.dumps(_fields(found)) if as_json else _words(found))
     return exit_of_answer(found.answer)
 

@@ -1,11 +1,15 @@
 """The gate of an environment that comes after another: the other one's newest decision."""
 
-from canary_pipeline.reports.verification import Demands, verify
+import os
+
+from canary_pipeline.environments import chosen
+from canary_pipeline.reports.newest import bring_last, verify_last
+from canary_pipeline.reports.verification import Demands, Verification
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.logged_command import Ending
-from canary_pipeline.store.folder import Evidence
-from canary_pipeline.store.rollouts import newest_rollout
+from canary_pipeline.store.elsewhere import elsewhere
+from canary_pipeline.store.rollouts import known_folders
 
 NOT_ALLOWED = "not_allowed"
 
@@ -20,12 +24,12 @@ def judge_newest(environment: str, log_file: str, context: Context) -> Ending:
     """
     with context.evidence.open_log(log_file) as log:
         try:
-            evidence = newest_rollout(environment)
-            where = evidence.folder if evidence else "none"
-            log.write(f"newest rollout of {environment}: {where}\n".encode())
-            problem = _problem(environment, evidence, context)
+            found = _newest(environment, context)
+            folder = found.folder if found else "none"
+            log.write(f"newest rollout of {environment}: {folder}\n".encode())
+            problem = _problem(environment, found)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows of an allow
-            problem = f"the newest rollout of {environment} cannot be read: {error}"
+            problem = f"the newest rollout of {environment} cannot be judged: {error}"
         log.write(f"{problem or 'allow, at the commit of this checkout'}\n".encode())
     if problem is not None:
         return Ending(None, NOT_ALLOWED, problem)
@@ -34,16 +38,24 @@ def judge_newest(environment: str, log_file: str, context: Context) -> Ending:
     return Ending(None)
 
 
-def _problem(environment: str, evidence: Evidence | None, context: Context) -> str | None:
-    if evidence is None:
-        return f"{environment} has not been rolled out to yet"
+def _newest(environment: str, context: Context) -> Verification | None:
+    """The newest decision of any host, asked for the commit of this checkout."""
     here = checkout_now(context.plan, context.evidence.folder)
     if here.commit is None or here.dirty is not False:
         changes = ", with uncommitted changes" if here.commit else ""
-        return f"this checkout is at {here.commit or 'no commit that is known'}{changes}"
+        message = f"this checkout is at {here.commit or 'no commit that is known'}{changes}"
+        raise ValueError(message)
+    shared = elsewhere(chosen(environment, os.environ, "after"), os.environ)
+    if shared is not None:
+        bring_last(shared)
     asked = Demands(commit=here.commit, environment=environment)
-    found = verify(evidence, asked, context.clock.now())
+    return verify_last(known_folders(environment), asked, context.clock.now())
+
+
+def _problem(environment: str, found: Verification | None) -> str | None:
+    if found is None:
+        return f"{environment} has not been rolled out to yet"
     if found.answer == "allow":
         return None
     why = "; ".join(found.reasons) or found.answer
-    return f"the newest rollout of {environment}, {evidence.folder.name}, is no allow: {why}"
+    return f"the newest rollout of {environment}, {found.folder.name}, is no allow: {why}"

@@ -1,13 +1,16 @@
 """An environment as every host sees it: who holds it, what is owed there, and past rollouts."""
 
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
-from itertools import islice
 from operator import itemgetter
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from canary_pipeline.model.environment import Environment
+from canary_pipeline.model.record import Header
 from canary_pipeline.outside import lease
 from canary_pipeline.outside.claim import EnvironmentTakenError, killed_holder, lock_folder
 from canary_pipeline.outside.object_store import ObjectStore
@@ -17,6 +20,9 @@ from canary_pipeline.store.journal import Owed
 from canary_pipeline.store.layout import HEADER, IN_FLIGHT
 from canary_pipeline.store.listing import opened_at, published_rollouts, rollout_prefix
 from canary_pipeline.store.published import Published
+
+AT_ONCE = 16
+"""Requests, where there is one for each rollout of an environment."""
 
 
 class Elsewhere:
@@ -55,10 +61,19 @@ class Elsewhere:
                 published.fetch()
         return folder
 
-    def last_names(self, most: int) -> list[str]:
-        """The names of rollouts that come last, which hold when they were opened."""
-        names = (name for page in published_rollouts(self._store, self.name) for name in page)
-        return list(islice(names, most))
+    def newest_names(self, most: int) -> list[str]:
+        """The names of the rollouts that were opened last, and all that do not hold when."""
+        names = published_rollouts(self._store, self.name)
+        dated = sorted(filter(opened_at, names), key=opened_at, reverse=True)
+        return [*dated[:most], *(name for name in names if not opened_at(name))]
+
+    def headers(self) -> dict[str, Header | None]:
+        """What is published as each rollout's header, by its name; None where it is none."""
+        names = published_rollouts(self._store, self.name)
+        keys = [f"{rollout_prefix(self.name, name)}/{HEADER}" for name in names]
+        with ThreadPoolExecutor(AT_ONCE) as asking:
+            found = dict(zip(names, asking.map(self._store.get, keys), strict=True))
+        return {name: _header(stored.data) for name, stored in found.items() if stored}
 
     def holder(self) -> dict[str, str] | None:
         """What whoever holds the environment says of itself, or None where nobody does."""
@@ -123,17 +138,23 @@ def each_elsewhere(
     return [Elsewhere(opened(url), each) for url, each in urls if url is not None]
 
 
+def _header(data: bytes) -> Header | None:
+    try:
+        return Header.model_validate_json(data)
+    except ValidationError:
+        return None
+
+
 def bring_newest(shared: Iterable[Elsewhere], most: int) -> None:
     """Bring here the newest rollouts of all these environments, by the moments in their names.
 
-    One without a moment may be the newest: it is brought if its name is among its environment's
-    last.
+    One without a moment in its name may be the newest.
 
     Raises:
         OSError: When a folder cannot be written.
         StoreUnreachableError: When the store does not answer.
     """
-    found = [(opened_at(name), name, each) for each in shared for name in each.last_names(most)]
+    found = [(opened_at(name), name, each) for each in shared for name in each.newest_names(most)]
     dated = sorted((one for one in found if one[0]), key=itemgetter(0), reverse=True)
     for _, name, each in [*dated[:most], *(one for one in found if not one[0])]:
         each.bring(name)

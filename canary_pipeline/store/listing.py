@@ -1,14 +1,10 @@
 """Where rollouts are published, and which there are."""
 
 import re
-from collections.abc import Iterator
 
 from canary_pipeline.outside.object_store import ObjectStore
 
 _MOMENT = re.compile(r"-([0-9]{8}T[0-9]{6}Z)\Z")
-
-PAGE = 100
-"""Names that are told at once."""
 
 
 def rollout_prefix(environment: str, name: str) -> str:
@@ -16,14 +12,13 @@ def rollout_prefix(environment: str, name: str) -> str:
     return f"rollouts/{environment}/{name}"
 
 
-def published_rollouts(store: ObjectStore, environment: str) -> Iterator[list[str]]:
-    """The names of an environment's rollouts in pages, the last name first.
+def published_rollouts(store: ObjectStore, environment: str) -> list[str]:
+    """The names of an environment's rollouts, in order.
 
     Raises:
         StoreUnreachableError: When the store does not answer.
     """
-    names = store.folders(rollout_prefix(environment, "").rstrip("/"))[::-1]
-    yield from (names[start : start + PAGE] for start in range(0, len(names), PAGE))
+    return store.folders(rollout_prefix(environment, "").rstrip("/"))
 
 
 def opened_at(name: str) -> str:
@@ -41,6 +36,6 @@ def newer_than(store: ObjectStore, environment: str, name: str) -> str | None:
     usual = re.compile(f"{re.escape(environment)}-[0-9]{{8}}T[0-9]{{6}}Z")
     if not usual.fullmatch(name):
         return None
-    pages = published_rollouts(store, environment)
-    newest = next((other for page in pages for other in page if usual.fullmatch(other)), "")
+    names = published_rollouts(store, environment)
+    newest = max(filter(usual.fullmatch, names), default="")
     return newest if newest > name else None

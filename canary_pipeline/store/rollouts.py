@@ -40,20 +40,26 @@ def newest_first(
     return [evidence for _, evidence in dated[:limit]]
 
 
-def newest_rollout(environment: str) -> Evidence | None:
-    """The newest rollout of an environment, wherever this host knows its rollouts to be, or None.
+def known_folders(environment: str) -> list[Path]:
+    """The folders that may be of an environment's rollouts, wherever this host knows some to be.
 
-    One whose folder is gone or cannot be read is among them: nobody can say that it is older.
+    The newest one is among them though it is gone or cannot be read: nobody can say that it is
+    older. One whose usual name is of another environment is not.
 
     Raises:
         OSError: When a folder that holds rollouts cannot be listed.
     """
     state = Journal(environment).read()
-    if state.newest is not None and not state.newest.is_dir():
-        return Evidence(state.newest)
     roots = dict.fromkeys([Path(OUTPUT_ROOT).absolute(), *state.roots])
-    found = [newest_first(root, {environment})[:1] for root in roots if root.is_dir()]
-    return max((each for [each] in filter(None, found)), key=_started_or_changed, default=None)
+    found = [
+        folder
+        for root in roots
+        if root.is_dir()
+        for folder in rollout_folders(root, layout.OF_A_ROLLOUT)
+        if not opened_at(folder.name) or folder.name.rpartition("-")[0] == environment
+    ]
+    gone = [state.newest] if state.newest and not state.newest.is_dir() else []
+    return [*gone, *sorted(found)]
 
 
 def _environment(evidence: Evidence) -> str:

@@ -99,8 +99,8 @@ def test_what_is_published_is_what_another_host_fetches(store: ObjectStore, tmp_
     assert set(there.fetch()) == FILES.keys()
     assert contents(tmp_path / "there") == FILES
     assert there.pending() == []
-    assert list(published_rollouts(store, "staging")) == [["staging-20260225T080000Z"]]
-    assert list(published_rollouts(store, "staging-eu")) == []
+    assert published_rollouts(store, "staging") == ["staging-20260225T080000Z"]
+    assert published_rollouts(store, "staging-eu") == []
 
 
 def test_what_concludes_is_published_last_with_all_that_it_rests_on(
