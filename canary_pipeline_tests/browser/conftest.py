@@ -42,13 +42,14 @@ class Served:
 
 
 @pytest.fixture(scope="module")
-def served(new_dagster_home: Path, core: Forks) -> Iterator[Served]:
+def served(request: pytest.FixtureRequest, new_dagster_home: Path, core: Forks) -> Iterator[Served]:
+    fault = getattr(request.module, "FAULT", None)
     # Its paths are on the screenshots, so they are short and say nothing of who took them.
     with tempfile.TemporaryDirectory(prefix="canary-") as name:
         world = Path(name)
         shutil.copytree(new_dagster_home, world / "dagster")
         (world / "work").mkdir()
-        with local_staging(world / "staging") as staging:
+        with local_staging(world / "staging", fault=fault) as staging:
             commands = Commands(
                 world / "work",
                 {

@@ -127,8 +127,11 @@ class DagsterUI:
         self.sees(self.page.get_by_text(status, exact=True).first, RUN_ENDS_WITHIN)
 
     def steps(self) -> None:
-        """Give the steps of a run's page the whole height, and list those that succeeded."""
+        """Give the steps of a run's page the whole height; those that failed are listed, too."""
         self.button("expand_arrows").first.click()
+
+    def list_succeeded(self) -> None:
+        """List the steps that succeeded beside a run's timeline."""
         self.page.get_by_text(re.compile(r"^Succeeded \(\d+\)$")).click()
 
     def sees_step(self, name: str) -> None:

@@ -68,6 +68,7 @@ def test_a_launch_with_untouched_config_is_followed_from_gates_to_success(ui: Da
 
     ui.sees_status("Success")
     ui.steps()
+    ui.list_succeeded()
     for name in STEPS:
         ui.sees_step(name)
     ui.picture("run-timeline")
