@@ -74,6 +74,15 @@ def test_every_service_of_compose_writes_in_one_folder_only_and_waits_for_postgr
         assert all((ROOT / "deploy" / file).is_file() for file in files)
 
 
+def test_who_starts_and_stops_containers_is_of_the_group_that_may() -> None:
+    services = read("compose.yaml")["services"]
+    socket = {name for name, each in services.items() if "docker.sock" in str(each["volumes"])}
+
+    assert socket == {name for name, each in services.items() if "group_add" in each}
+    assert socket == {"webserver", "daemon"}
+    assert all("${DOCKER_GID:?" in services[name]["group_add"][0] for name in socket)
+
+
 def test_what_a_run_is_given_by_compose_is_what_its_code_location_has() -> None:
     compose, instance = read("compose.yaml"), read("dagster.yaml")
     launcher = instance["run_launcher"]["config"]
