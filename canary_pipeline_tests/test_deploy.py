@@ -124,6 +124,18 @@ def test_a_pod_has_no_rights_and_time_to_end() -> None:
     assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
 
 
+def test_a_token_that_is_renewed_reaches_a_rollout_that_is_under_way() -> None:
+    compose = read("compose.yaml")["services"]["code"]
+    [pod] = read("helm-values.yaml")["dagster-user-deployments"]["deployments"]
+    whole = {mount["mountPath"] for mount in pod["volumeMounts"] if "subPath" not in mount}
+    mounted = {mount.split(":")[1] for mount in compose["volumes"]}
+
+    for environment, folders in ((compose["environment"], mounted), (pod["env"], whole)):
+        assert "OA_STAGING_CONTROL_AUTH_TOKEN" not in environment
+        assert str(Path(environment["OA_STAGING_CONTROL_AUTH_TOKEN_FILE"]).parent) in folders
+    assert {"name": "canary-control"} not in pod["envSecrets"]
+
+
 @pytest.mark.parametrize("path", ACCEPTED)
 def test_every_value_is_one_that_the_schema_of_the_chart_knows(path: str) -> None:
     found = read("helm-values.yaml")
