@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml  # type: ignore[import-untyped]
+
+from canary_pipeline.orchestration.run_queue import RolloutQueue
 
 ROOT = Path(__file__).parents[1]
 GRACE_SECONDS = 300
@@ -30,10 +33,7 @@ ACCEPTED = {
     "sensors schedules schedulerName volumeMounts volumes",
     "dagsterDaemon.runCoordinator": "enabled type config",
     "dagsterDaemon.runCoordinator.config": "queuedRunCoordinator customRunCoordinator",
-    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator": "maxConcurrentRuns "
-    "tagConcurrencyLimits dequeueIntervalSeconds dequeueNumWorkers dequeueUseThreads",
-    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator.tagConcurrencyLimits": "key value "
-    "limit",
+    "dagsterDaemon.runCoordinator.config.customRunCoordinator": "module class config",
     "runLauncher": "type config",
     "runLauncher.config": "celeryK8sRunLauncher k8sRunLauncher customRunLauncher",
     "runLauncher.config.k8sRunLauncher": "image imagePullPolicy jobNamespace loadInclusterConfig "
@@ -153,9 +153,22 @@ def test_no_secret_stands_in_a_file(name: str) -> None:
     assert all(value == "" or value.startswith("${") for value in said), said
 
 
-def test_runs_wait_for_each_other_as_on_one_machine() -> None:
+def test_runs_wait_for_each_other_as_on_one_machine(tmp_path: Path) -> None:
     one = yaml.safe_load((ROOT / "canary_pipeline/instance.yaml").read_text())
     assert {name: read("dagster.yaml")[name] for name in one} == one
+
+    coordinator = read("helm-values.yaml")["dagsterDaemon"]["runCoordinator"]
+    assert coordinator["type"] == "CustomRunCoordinator"
+    chart = {"run_coordinator": coordinator["config"]["customRunCoordinator"]}
+    limits = []
+    for name, configuration in {"one": one, "chart": chart}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dagster.yaml").write_text(yaml.safe_dump(configuration))
+        with dg.DagsterInstance.from_config(str(tmp_path / name)) as instance:
+            assert isinstance(instance.run_coordinator, RolloutQueue)
+            queue = instance.get_concurrency_config().run_queue_config
+            limits.append(queue and queue.tag_concurrency_limits)
+    assert limits[0] == limits[1] != []
 
 
 def test_the_image_is_not_run_by_root_and_writes_below_one_folder() -> None:
