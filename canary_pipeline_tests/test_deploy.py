@@ -171,6 +171,16 @@ def test_runs_wait_for_each_other_as_on_one_machine(tmp_path: Path) -> None:
     assert limits[0] == limits[1] != []
 
 
+def test_terminate_waits_for_as_long_as_a_rollback_may_take() -> None:
+    values, compose = read("helm-values.yaml"), read("dagster.yaml")
+    pod = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    container = compose["run_launcher"]["config"]["container_kwargs"]
+
+    waits = values["dagsterDaemon"]["runMonitoring"]["cancelTimeoutSeconds"]
+    assert waits > pod["terminationGracePeriodSeconds"]
+    assert compose["run_monitoring"]["cancel_timeout_seconds"] > container["stop_timeout"]
+
+
 def test_the_image_is_not_run_by_root_and_writes_below_one_folder() -> None:
     lines = (ROOT / "Dockerfile").read_text().splitlines()
     assert "USER 10001" in lines
