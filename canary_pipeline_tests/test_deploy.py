@@ -18,6 +18,11 @@ GRACE_SECONDS = 300
 WRITTEN_TO = ("/work", "/work/dagster")
 """A folder that a file is mounted into is root's, unless it is mounted itself."""
 
+OF_CODE_ALONE = {
+    "DAGSTER_CURRENT_IMAGE", "OA_STAGING_CANARY_NOTIFY_URL", "OA_STAGING_CANARY_UI_URL",
+}  # fmt: skip
+"""What a run does not ask for."""
+
 ACCEPTED = {
     "": "dagsterWebserver dagster-user-deployments postgresql generatePostgresqlPasswordSecret "
     "generateCeleryConfigSecret rabbitmq redis flower ingress imagePullSecrets computeLogManager "
@@ -91,10 +96,11 @@ def test_what_a_run_is_given_by_compose_is_what_its_code_location_has() -> None:
     if_set = set(re.findall(r"^ +# - (\w+)$", lines, re.MULTILINE))
     volumes = {mount.partition(":")[0] for mount in launcher["container_kwargs"]["volumes"]}
 
-    of_code = compose["services"]["code"]["environment"]
-    assert given | if_set == set(of_code) - {"DAGSTER_CURRENT_IMAGE"}
-    assert if_set == {name for name, value in of_code.items() if value is None}
-    assert not any(value in ("", f"${{{name}:-}}") for name, value in of_code.items())
+    code, daemon = (compose["services"][name]["environment"] for name in ("code", "daemon"))
+    assert given | if_set == set(daemon)
+    assert if_set == {name for name, value in daemon.items() if value is None}
+    assert set(code) - set(daemon) == OF_CODE_ALONE
+    assert not any(value in ("", f"${{{name}:-}}") for name, value in code.items())
     assert volumes <= {(each or {}).get("name") for each in compose["volumes"].values()}
     assert launcher["network"] == compose["networks"]["canary"]["name"]
     assert launcher["container_kwargs"]["stop_timeout"] > GRACE_SECONDS
