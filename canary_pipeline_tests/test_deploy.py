@@ -4,8 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 import yaml  # type: ignore[import-untyped]
+
+from canary_pipeline.orchestration.run_queue import RolloutQueue
 
 ROOT = Path(__file__).parents[1]
 GRACE_SECONDS = 300
@@ -14,6 +17,11 @@ GRACE_SECONDS = 300
 
 WRITTEN_TO = ("/work", "/work/dagster")
 """A folder that a file is mounted into is root's, unless it is mounted itself."""
+
+OF_CODE_ALONE = {
+    "DAGSTER_CURRENT_IMAGE", "OA_STAGING_CANARY_NOTIFY_URL", "OA_STAGING_CANARY_UI_URL",
+}  # fmt: skip
+"""What a run does not ask for."""
 
 ACCEPTED = {
     "": "dagsterWebserver dagster-user-deployments postgresql generatePostgresqlPasswordSecret "
@@ -30,10 +38,7 @@ ACCEPTED = {
     "sensors schedules schedulerName volumeMounts volumes",
     "dagsterDaemon.runCoordinator": "enabled type config",
     "dagsterDaemon.runCoordinator.config": "queuedRunCoordinator customRunCoordinator",
-    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator": "maxConcurrentRuns "
-    "tagConcurrencyLimits dequeueIntervalSeconds dequeueNumWorkers dequeueUseThreads",
-    "dagsterDaemon.runCoordinator.config.queuedRunCoordinator.tagConcurrencyLimits": "key value "
-    "limit",
+    "dagsterDaemon.runCoordinator.config.customRunCoordinator": "module class config",
     "runLauncher": "type config",
     "runLauncher.config": "celeryK8sRunLauncher k8sRunLauncher customRunLauncher",
     "runLauncher.config.k8sRunLauncher": "image imagePullPolicy jobNamespace loadInclusterConfig "
@@ -74,14 +79,28 @@ def test_every_service_of_compose_writes_in_one_folder_only_and_waits_for_postgr
         assert all((ROOT / "deploy" / file).is_file() for file in files)
 
 
+def test_who_starts_and_stops_containers_is_of_the_group_that_may() -> None:
+    services = read("compose.yaml")["services"]
+    socket = {name for name, each in services.items() if "docker.sock" in str(each["volumes"])}
+
+    assert socket == {name for name, each in services.items() if "group_add" in each}
+    assert socket == {"webserver", "daemon"}
+    assert all("${DOCKER_GID:?" in services[name]["group_add"][0] for name in socket)
+
+
 def test_what_a_run_is_given_by_compose_is_what_its_code_location_has() -> None:
     compose, instance = read("compose.yaml"), read("dagster.yaml")
     launcher = instance["run_launcher"]["config"]
     given = {text.partition("=")[0] for text in launcher["env_vars"]}
+    lines = (ROOT / "deploy/dagster.yaml").read_text()
+    if_set = set(re.findall(r"^ +# - (\w+)$", lines, re.MULTILINE))
     volumes = {mount.partition(":")[0] for mount in launcher["container_kwargs"]["volumes"]}
 
-    code = compose["services"]["code"]
-    assert given == set(code["environment"]) - {"DAGSTER_CURRENT_IMAGE"}
+    code, daemon = (compose["services"][name]["environment"] for name in ("code", "daemon"))
+    assert given | if_set == set(daemon)
+    assert if_set == {name for name, value in daemon.items() if value is None}
+    assert set(code) - set(daemon) == OF_CODE_ALONE
+    assert not any(value in ("", f"${{{name}:-}}") for name, value in code.items())
     assert volumes <= {(each or {}).get("name") for each in compose["volumes"].values()}
     assert launcher["network"] == compose["networks"]["canary"]["name"]
     assert launcher["container_kwargs"]["stop_timeout"] > GRACE_SECONDS
@@ -111,6 +130,18 @@ def test_a_pod_has_no_rights_and_time_to_end() -> None:
     assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
 
 
+def test_a_token_that_is_renewed_reaches_a_rollout_that_is_under_way() -> None:
+    compose = read("compose.yaml")["services"]["code"]
+    [pod] = read("helm-values.yaml")["dagster-user-deployments"]["deployments"]
+    whole = {mount["mountPath"] for mount in pod["volumeMounts"] if "subPath" not in mount}
+    mounted = {mount.split(":")[1] for mount in compose["volumes"]}
+
+    for environment, folders in ((compose["environment"], mounted), (pod["env"], whole)):
+        assert "OA_STAGING_CONTROL_AUTH_TOKEN" not in environment
+        assert str(Path(environment["OA_STAGING_CONTROL_AUTH_TOKEN_FILE"]).parent) in folders
+    assert {"name": "canary-control"} not in pod["envSecrets"]
+
+
 @pytest.mark.parametrize("path", ACCEPTED)
 def test_every_value_is_one_that_the_schema_of_the_chart_knows(path: str) -> None:
     found = read("helm-values.yaml")
@@ -125,12 +156,35 @@ def test_every_value_is_one_that_the_schema_of_the_chart_knows(path: str) -> Non
 def test_no_secret_stands_in_a_file(name: str) -> None:
     text = (ROOT / "deploy" / name).read_text()
     said = re.findall(r"^\s*[\w-]*(?:PASSWORD|SECRET_ACCESS_KEY|TOKEN): *(.*)$", text, re.MULTILINE)
-    assert all(value.startswith("${") for value in said), said
+    assert all(value == "" or value.startswith("${") for value in said), said
 
 
-def test_runs_wait_for_each_other_as_on_one_machine() -> None:
+def test_runs_wait_for_each_other_as_on_one_machine(tmp_path: Path) -> None:
     one = yaml.safe_load((ROOT / "canary_pipeline/instance.yaml").read_text())
     assert {name: read("dagster.yaml")[name] for name in one} == one
+
+    coordinator = read("helm-values.yaml")["dagsterDaemon"]["runCoordinator"]
+    assert coordinator["type"] == "CustomRunCoordinator"
+    chart = {"run_coordinator": coordinator["config"]["customRunCoordinator"]}
+    limits = []
+    for name, configuration in {"one": one, "chart": chart}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dagster.yaml").write_text(yaml.safe_dump(configuration))
+        with dg.DagsterInstance.from_config(str(tmp_path / name)) as instance:
+            assert isinstance(instance.run_coordinator, RolloutQueue)
+            queue = instance.get_concurrency_config().run_queue_config
+            limits.append(queue and queue.tag_concurrency_limits)
+    assert limits[0] == limits[1] != []
+
+
+def test_terminate_waits_for_as_long_as_a_rollback_may_take() -> None:
+    values, compose = read("helm-values.yaml"), read("dagster.yaml")
+    pod = values["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]["podSpecConfig"]
+    container = compose["run_launcher"]["config"]["container_kwargs"]
+
+    waits = values["dagsterDaemon"]["runMonitoring"]["cancelTimeoutSeconds"]
+    assert waits > pod["terminationGracePeriodSeconds"]
+    assert compose["run_monitoring"]["cancel_timeout_seconds"] > container["stop_timeout"]
 
 
 def test_the_image_is_not_run_by_root_and_writes_below_one_folder() -> None:

@@ -425,12 +425,17 @@ def test_the_readme_s_eight_lines_add_a_second_environment(
     [first, second] = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     assert len(second.splitlines()) == 8
     Path(world.variables["OA_CANARY_ENVIRONMENTS"]).write_text(first + second)
+    checkout = Path(world.variables["OA_STAGING_REPO_ROOT"])
+    (checkout / "behaviour/provision").write_text('echo "checks $1"')
+    commit(checkout)
     for name in ("RUNTIME_METRICS", "CONTROL_STATUS"):
         world.variables[f"OA_STAGING_EU_{name}_URL"] = f"{staging.url}/{name}"
 
     for name in ("staging", "staging-eu"):
         code, folder = world.rollout(name, "--cohort-soak-seconds", "0")
         assert (code, folder.name.rpartition("-")[0]) == (0, name)
+        log = folder / "logs/gate-spacetime-provision-staging.log"
+        assert log.read_text() == f"checks {name}\n"
 
     assert staging.probed == 2 * list(STAGING.default_cohorts)
     assert {row["gate"] for row in gate_rows(folder)} >= {"sync-security", "after-staging"}

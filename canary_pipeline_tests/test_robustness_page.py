@@ -68,6 +68,10 @@ def test_a_row_names_tests_that_exist_and_their_tier(row: str) -> None:
     assert closing[0] == f"| {', '.join(tiers)} |"
 
 
+def test_no_row_stands_there_twice() -> None:
+    assert len(set(rows())) == len(rows())
+
+
 def test_every_table_has_a_head_that_says_so() -> None:
     heads = [line for line in PAGE.read_text().splitlines() if line.startswith("| --- |")]
 
