@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -34,32 +35,51 @@ from canary_pipeline.rollout.live.routing import look
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import PROBING
 from canary_pipeline.store.elsewhere import Elsewhere, bring_newest, elsewhere
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.rollouts import newest_first
 
 
+class _Told(NamedTuple):
+    """What a report comes to.
+
+    Attributes:
+        left_live: Whether a cohort is left live.
+        unusable: Whether settings or the rollout cannot be used, so that not all could be told.
+    """
+
+    left_live: bool
+    unusable: bool
+
+
 def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
-    """Print how each environment stands; one whose settings are wrong hides none of the others.
+    """Print how each environment stands; one that cannot be told of hides none of the others.
 
     Args:
         environments: The environments.
         variables: The environment variables.
 
     Returns:
-        That of a cohort which is left live anywhere; else of settings that are wrong.
+        That of a cohort which is left live anywhere; else of what cannot be used.
     """
-    left_live = unusable = False
+    every = []
     for environment in environments:
-        settings: Settings | SettingError
-        try:
-            settings = resolve(environment, variables, names=PROBING)
-        except SettingError as error:
-            settings, unusable = error, True
+        settings = _settings(environment, variables)
         shared = elsewhere(environment, os.environ)
-        left_live |= _tell(_newest(environment, shared), settings, environment, shared)
+        every.append(_tell(_newest(environment, shared), settings, environment, shared))
         print()
-    return exit_of_status(left_live=left_live, unusable=unusable)
+    return exit_of_status(
+        left_live=any(told.left_live for told in every),
+        unusable=any(told.unusable for told in every),
+    )
+
+
+def _settings(environment: Environment, variables: Mapping[str, str]) -> Settings | SettingError:
+    """Where to ask what is live, or why that cannot be asked; what is owed is known without."""
+    try:
+        return resolve(environment, variables, names=PROBING)
+    except SettingError as error:
+        return error
 
 
 def tell(
@@ -78,17 +98,20 @@ def tell(
         as_json: Whether to print `decision.json`, and all else to standard error.
 
     Returns:
-        That of a decision which was to be printed and is none; else of a cohort that is left live.
+        That of a decision which was to be printed and is none; else of a cohort that is left live;
+        else of what cannot be used.
     """
     shared = elsewhere(environment, os.environ)
     evidence = evidence or _newest(environment, shared)
     with apart_from_json(as_json):
-        left_live = _tell(evidence, settings, environment, shared)
+        told = _tell(evidence, settings, environment, shared)
     found = check(evidence) if evidence and as_json else None
     decided = found is not None and found.answer != "none"
     if found is not None and decided:
         print(found.data.decode(), end="")
-    return exit_of_status(left_live=left_live, undecided=as_json and not decided)
+    return exit_of_status(
+        left_live=told.left_live, unusable=told.unusable, undecided=as_json and not decided
+    )
 
 
 def _tell(
@@ -96,23 +119,24 @@ def _tell(
     settings: Settings | SettingError,
     environment: Environment,
     shared: Elsewhere | None,
-) -> bool:
-    """Print it all; whether a cohort is left live."""
+) -> _Told:
+    """Print it all."""
     end_dead_runs(environment)
     holder = shared.holder() if shared else current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
     live = _live(settings)
     print(f"live: {live}")
-    _tell_rollout(evidence, holder or {})
+    readable = _tell_rollout(evidence, holder or {})
+    unusable = isinstance(settings, SettingError) or not readable
     left = left_live(environment)
     if left is None:
-        return False
+        return _Told(left_live=False, unusable=unusable)
     since = ""
     if isinstance(live, LiveRouting) and live.user_percent != left.percent:
         since = f"; somebody has set {live.user_percent} % since"
     print(f"ATTENTION: {left}{since}; to restore what was:\n{left.commands}")
-    return True
+    return _Told(left_live=True, unusable=unusable)
 
 
 def _live(settings: Settings | SettingError) -> LiveRouting | str:
@@ -136,20 +160,31 @@ def _newest(environment: Environment, shared: Elsewhere | None) -> Evidence | No
     return found[0] if found else None
 
 
-def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> None:
+def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> bool:
+    """Print the steps and the decision of a rollout; returns whether it can be read."""
     if evidence is None:
         print("rollout: none yet")
-        return
+        return True
     print(f"rollout: {one_line(str(evidence.folder))}")
+    try:
+        _tell_steps(evidence, holder)
+        readable = True
+    except NotARolloutError as error:
+        print(one_line(f"unreadable: {error}"))
+        readable = False
+    found = check(evidence)
+    for reason in found.reasons:
+        print(one_line(f"unreliable: {reason}"))
+    print(found)
+    return readable
+
+
+def _tell_steps(evidence: Evidence, holder: Mapping[str, str]) -> None:
     record = evidence.record()
     dead = not holder or holder.get("run", "") not in ("", *record.header.run_ids)
     for step in steps(record, list(evidence.all_in_flight()), datetime.now(UTC), dead=dead):
         detail = f", {one_line(step.detail)}" if step.detail else ""
         print(f"  {step.step}: {step.status}{detail}")
-    found = check(evidence)
-    for reason in found.reasons:
-        print(one_line(f"unreliable: {reason}"))
-    print(found)
 
 
 @click.command()
@@ -166,7 +201,8 @@ def status_command(
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
     Of several environments it tells of all, one after another, unless one is named.
-    Exit code 1 says that a rollout which is not at work any more has left a cohort live.
+    Exit code 1 says that a rollout which is not at work any more has left a cohort live; 2, where
+    none has, that settings or a rollout cannot be used, so that not all could be told.
     """
     with answers():
         evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
@@ -178,5 +214,5 @@ def status_command(
             else chosen(environment, os.environ, "--environment")
         )
         adopt(flags, there)
-        settings = resolve(there, os.environ, names=PROBING)
+        settings = _settings(there, os.environ)
         sys.exit(tell(evidence, settings, there, as_json=as_json))
