@@ -110,6 +110,22 @@ def test_settings_that_are_wrong_are_bad_input_where_nothing_is_left_live(
     assert "Decision: allow" in told.output
 
 
+@pytest.mark.usefixtures("held")
+def test_flags_say_where_to_ask_and_what_does_not_go_with_them_hides_nothing(
+    at_hand: AtHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OA_STAGING_CONTROL_BASE_URL")
+    flag = ("--control-base-url", at_hand.staging.url)
+    assert "\nlive: users 5 %" in status(*flag).output
+
+    monkeypatch.delenv("OA_STAGING_CONTROL_BASE_URL")
+    monkeypatch.delenv("OA_STAGING_CONTROL_AUTH_TOKEN")
+    told = status(*flag)
+
+    assert (told.exit_code, LEFT_LIVE in told.output) == (1, True)
+    assert "is not set, but --control-base-url is; accepted: both" in told.output
+
+
 # -- a rollout of another environment ---------------------------------------------------------
 
 OF_STAGING = ("staging: no rollout", "live: ", "ATTENTION")

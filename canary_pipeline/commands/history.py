@@ -222,10 +222,11 @@ def history_command(
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
     """
     with answers():
-        name = environment and chosen(environment, os.environ, "--environment").name
+        if environment is not None:  # refuse a name that none has
+            environment = chosen(environment, os.environ, "--environment").name
         if not wanted["limits"]:
-            tell(root, limit, picture, as_json=wanted["json"], environment=name)
+            tell(root, limit, picture, as_json=wanted["json"], environment=environment)
         elif picture is not None or wanted["json"]:
             raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
         else:
-            propose(root, limit, name)
+            propose(root, limit, environment)

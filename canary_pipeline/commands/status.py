@@ -16,6 +16,7 @@ from canary_pipeline.commands.flags import (
     adopt,
     environment_flag,
     json_flag,
+    refuse_unusable,
     settings_flags,
 )
 from canary_pipeline.commands.run import apart_from_json
@@ -74,10 +75,14 @@ def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) 
     )
 
 
-def _settings(environment: Environment, variables: Mapping[str, str]) -> Settings | SettingError:
+def _settings(
+    environment: Environment,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+) -> Settings | SettingError:
     """Where to ask what is live, or why that cannot be asked; what is owed is known without."""
     try:
-        return resolve(environment, variables, names=PROBING)
+        return resolve(environment, variables, flags, names=PROBING)
     except SettingError as error:
         return error
 
@@ -216,8 +221,11 @@ def status_command(
     none has, that settings or a rollout cannot be used, so that not all could be told.
     """
     with answers():
-        evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
-        if every and not (evidence or environment or as_json or any(flags.values())):
+        refuse_unusable(flags)
+        evidence = None if rollout is None else find_rollout(rollout)
+        every = served(os.environ).parts
+        asked = as_json or any(said is not None for said in (rollout, environment, *flags.values()))
+        if every and not asked:
             sys.exit(tell_all(every, os.environ))
         if evidence is None:
             there = chosen(environment, os.environ, "--environment")
@@ -225,6 +233,6 @@ def status_command(
             there = known
         else:
             sys.exit(tell_apart(evidence, as_json=as_json))
+        settings = _settings(there, os.environ, flags)
         adopt(flags, there)
-        settings = _settings(there, os.environ)
         sys.exit(tell(evidence, settings, there, as_json=as_json))
