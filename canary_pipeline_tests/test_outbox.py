@@ -128,6 +128,21 @@ def test_an_allow_that_does_not_hold_any_more_is_not_told_as_one(
     assert reason["text"] == said
 
 
+def test_an_allow_that_was_taken_back_before_it_was_told_is_a_block_with_its_reasons(
+    at_hand: AtHand, receiver: Receiver
+) -> None:
+    evidence, _ = at_hand.roll_out("allowed")
+    assert take_back(evidence, at_hand.settings(), STAGING, may_raise=False) == 0
+
+    deliver("staging", receiver.url)
+
+    first, second = (body for _, body in receiver.got)
+    assert (first["decision"], second["decision"]) == ("block", "rolled back")
+    because = "cohort 5 % passed, but staging was rolled back since"
+    assert first["reasons"][0] == {"text": because, "evidence": "rollback-results.jsonl"}
+    assert first["reasons"] == second["reasons"][1:]
+
+
 def test_the_command_tells_at_its_end_and_a_deaf_receiver_changes_no_code(
     at_hand: AtHand,
     receiver: Receiver,

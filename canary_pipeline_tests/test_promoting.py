@@ -15,6 +15,7 @@ from canary_pipeline.outside.signature import Signers
 from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.reports.verification import Demands, verify
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.layout import RESULTS
 from canary_pipeline_tests.conftest import PROGRAMS
 from canary_pipeline_tests.decided_folders import Rollouts
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
@@ -251,6 +252,27 @@ def test_the_page_stops_an_allow_of_another_environment(
     header = folder / "rollout.json"
     header.write_text(header.read_text().replace('"staging"', '"staging-eu"'))
     evidence = Evidence(folder)
+    write_decision(evidence, evidence.verified_record(), key)
+
+    assert problem(folder, signing.signers(key)) == ""
+    assert not promoted(check, folder, signing, key)
+
+
+LONG_AGO = "2026-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_the_page_stops_an_allow_of_today_on_what_was_seen_long_ago(
+    check: str, folder: Path, signing: Signing, key: Path
+) -> None:
+    evidence = Evidence(folder)
+    rows = evidence.record().rows
+    for name in RESULTS:
+        evidence.remove(name)
+    for row in rows:
+        told = [name for name in type(row).model_fields if name.endswith("ed_at")]
+        evidence.add(row.model_copy(update=dict.fromkeys(told, LONG_AGO)))
+    evidence.update_header(lambda header: header.model_copy(update={"sealed": evidence.seal({})}))
     write_decision(evidence, evidence.verified_record(), key)
 
     assert problem(folder, signing.signers(key)) == ""

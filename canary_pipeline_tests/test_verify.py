@@ -14,15 +14,22 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.outside.control_service import ControlService
+from canary_pipeline.outside.endpoints import Endpoints
 from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.reports.newest import verify_newest
 from canary_pipeline.reports.statement import EXTENSION, json_schema
 from canary_pipeline.reports.verification import Demands, check, verify
+from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.context import Context
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import PROGRAMS
 from canary_pipeline_tests.decided_folders import Rollouts
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
 from canary_pipeline_tests.golden.scenarios import FOLDERS
+from canary_pipeline_tests.rollout.conftest import FakeClock
 
 DEFAULT_PLAN = ("--cohorts", "5,10,25,50,100")
 DOCS = Path(__file__).parent.parent / "docs"
@@ -217,6 +224,26 @@ def test_a_decision_must_meet_what_is_asked_of_it(
 def test_the_commit_that_was_tested_is_relied_on(world: Rollouts, allow: Path, block: Path) -> None:
     assert answered(allow, commit=world.commit) == "allow"
     assert answered(block, commit=world.commit) == "block"
+
+
+def test_an_allow_does_not_get_younger_when_somebody_goes_on_with_it_and_nothing_runs(
+    allow: Path,
+) -> None:
+    evidence, a_month_later = Evidence(allow), FakeClock(now() + timedelta(days=30))
+    attempts.join(evidence, "run-2", "a test", a_month_later)
+    asking = ControlService(Endpoints(None, None, None), None, 2)
+    plan = evidence.header().plan
+    conclude(Context(plan, evidence, asking, 2, "run-2", clock=a_month_later), "finished")
+
+    def asked(max_age: timedelta | None) -> tuple[str, str]:
+        found = verify(evidence, Demands(max_age=max_age), a_month_later.now())
+        return found.answer, "".join(found.reasons)
+
+    assert evidence.header().decided_at == rfc3339(a_month_later.now())
+    assert asked(None) == asked(timedelta(days=31)) == ("allow", "")
+    seen_at = evidence.record().cohort_rows[-1].soak_ended_at
+    why = f"it is too old: its newest evidence is of {seen_at}"
+    assert asked(timedelta(hours=24)) == ("none", why)
 
 
 def test_a_decision_from_the_future_is_none(allow: Path) -> None:

@@ -363,3 +363,39 @@ def test_past_soaks_propose_limits(watched: Commands) -> None:
         "a limit holds for every cohort: take the largest",
     ]
     assert history("--json").code == 2
+
+
+ENVIRONMENTS = """name = "staging"
+title = "Rollouts"
+cohorts = [5]
+soak_seconds = 2
+watch_seconds = 1
+limits = "+polls_total>=1"
+control_base_url = "{url}"
+runtime_metrics_url = "{url}/metrics"
+[gates]
+one = "true"
+[environments.staging]
+[environments.staging-eu]
+"""
+
+
+def test_limits_are_proposed_for_each_environment_from_its_own_soaks(
+    watched: Commands, staging: FakeStaging
+) -> None:
+    file = watched.folder / "canary.toml"
+    file.write_text(ENVIRONMENTS.format(url=staging.url))
+    watched.environment |= {
+        "OA_CANARY_ENVIRONMENTS": str(file), "OA_STAGING_EU_CONTROL_AUTH_TOKEN": TOKEN
+    }  # fmt: skip
+    for name in ("staging", "staging-eu", "staging-eu"):
+        assert watched.rollout("--environment", name).code == 0
+
+    of_all = watched.run(*CORE, "history", "--limits").out.splitlines()
+    of_one = watched.run(*CORE, "history", "--limits", "--environment", "staging-eu").out
+
+    assert [of_all[0], of_all[4]] == ["staging:", "staging-eu:"]
+    assert "in 1 passed soak of 2 s; a healthy soak exceeds one with probability" in of_all[1]
+    assert of_all[1].endswith(" at most 1/2:")
+    assert "in 2 passed soaks of 2 s; " in of_all[5]
+    assert of_all[5:] == of_one.splitlines()

@@ -1,9 +1,11 @@
 """What people are told of rollouts that died, lost their folder, or could not be looked at."""
 
+import json
 import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -11,6 +13,7 @@ from click.testing import CliRunner
 from canary_pipeline.commands import status
 from canary_pipeline.commands.dagster_home import use_home
 from canary_pipeline.commands.exits import BadInputError, answers
+from canary_pipeline.commands.history import tell as tell_history
 from canary_pipeline.commands.rollback import rollback_command, take_back
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.decision import decide
@@ -19,6 +22,7 @@ from canary_pipeline.outside.claim import Claim
 from canary_pipeline.reports.history import read_rollout
 from canary_pipeline.rollout.attempts import FolderTakenError
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.holding import Holding
 from canary_pipeline_tests.conftest import rows
 from canary_pipeline_tests.fake_staging import answer, send
 from canary_pipeline_tests.live_staging import ROUTING_STATUS, let_apply, live_in
@@ -76,6 +80,42 @@ def test_history_tells_the_killed_from_the_living(killed: Evidence) -> None:
     assert read_rollout(killed).outcome == "killed"
     with Claim("staging", {"run": killed.header().run_ids[-1]}):
         assert read_rollout(killed).outcome == "under way"
+
+
+def test_who_rolls_back_works_on_no_killed_rollout(killed: Evidence) -> None:
+    with Claim("staging", {"started by": "canary-rollout rollback"}):
+        assert read_rollout(killed).outcome == "killed"
+
+
+@pytest.mark.parametrize("at_work", [True, False])
+def test_history_tells_what_another_host_works_on_from_what_was_killed(
+    killed: Evidence,
+    at_hand: AtHand,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    at_work: bool,
+) -> None:
+    url, here = f"file://{at_hand.root}", str(at_hand.root)
+    monkeypatch.setenv("OA_CANARY_EVIDENCE_URL", url)
+    run = {"run": killed.header().run_ids[-1]} if at_work else {"started by": "somebody else"}
+
+    monkeypatch.setenv("CANARY_PIPELINE_CLAIM_DIR", str(at_hand.root / "of another host"))
+    (at_hand.root / "of another host").mkdir()
+    with Holding("staging", url, run):
+        monkeypatch.setenv("CANARY_PIPELINE_CLAIM_DIR", here)
+        while_held = history(killed.folder.parent, capsys)
+
+    assert while_held["outcome"] == ("under way" if at_work else "killed")
+    assert history(killed.folder.parent, capsys)["outcome"] == "killed"
+
+
+def history(root: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """What `history --json` tells of the only rollout below a folder."""
+    capsys.readouterr()
+    tell_history(str(root), 20, None, as_json=True)
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
 
 
 def test_a_rollback_that_nobody_could_look_at_has_not_failed(

@@ -80,7 +80,7 @@ def exit_of_status(*, left_live: bool, unusable: bool = False, undecided: bool =
 
     Args:
         left_live: Whether a rollout that is not at work any more has left a cohort live.
-        unusable: Whether settings are wrong, so that not all could be asked.
+        unusable: Whether settings or a rollout cannot be used, so that not all could be told.
         undecided: Whether a decision was to be printed, and there is none.
     """
     if undecided:

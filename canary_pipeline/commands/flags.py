@@ -10,7 +10,7 @@ import click
 from canary_pipeline.accepted import SWITCH
 from canary_pipeline.environments import STAGING, chosen, served
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.settings import settings_table, variables_of
+from canary_pipeline.settings import setting_of, settings_table, variables_of
 from canary_pipeline.store.folder import Evidence
 
 SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_status_url")
@@ -60,6 +60,18 @@ def environment_of(name: str | None, evidence: Evidence) -> Environment:
     return chosen(
         evidence.header().environment, os.environ, f"the environment of {evidence.folder}"
     )
+
+
+def refuse_unusable(flags: Mapping[str, str | None]) -> None:
+    """Refuse a flag whose value is none by itself, whatever else is set.
+
+    Raises:
+        SettingError: On the first.
+    """
+    for name, text in flags.items():
+        if text is not None:
+            setting = setting_of(STAGING, name)
+            setting.read(f"{setting.flag}", text)
 
 
 def adopt(flags: Mapping[str, str | None], there: Environment) -> None:

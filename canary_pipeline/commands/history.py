@@ -3,8 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -18,6 +19,7 @@ from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.commands.flags import environment_flag
 from canary_pipeline.environments import STAGING, chosen, served
 from canary_pipeline.model.text import duration, one_line
+from canary_pipeline.outside.claim import current_holder
 from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.reports.past_soaks import past_soaks, proposal_lines
 from canary_pipeline.reports.progress import clock_face
@@ -62,7 +64,7 @@ def tell(
     names = None if environment is None else {environment}
     if root is None:
         _bring(limit + 1, names)
-    found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names))
+    found = _below(root, lambda folder: past_rollouts(folder, limit + 1, names, cache(_holder_of)))
     shown = found[:limit]
     if not found:
         of = f" of {environment}" if environment else ""
@@ -84,6 +86,13 @@ def _bring(most: int, names: Collection[str] | None) -> None:
     there = served(os.environ).rolled_out_to
     wanted = (each for each in there if names is None or each.name in names)
     bring_newest(each_elsewhere(wanted, os.environ), most)
+
+
+def _holder_of(name: str) -> Mapping[str, str] | None:
+    """Who holds an environment: on any host where hosts share it, else on this one."""
+    there = (each for each in served(os.environ).rolled_out_to if each.name == name)
+    shared = next(iter(each_elsewhere(there, os.environ)), None)
+    return current_holder(name) if shared is None else shared.holder()
 
 
 def propose(root: str | None, limit: int, environment: str | None = None) -> None:
@@ -222,10 +231,11 @@ def history_command(
     ROOT is the folder that holds their folders, by default output/canary/spacetime.
     """
     with answers():
-        name = environment and chosen(environment, os.environ, "--environment").name
+        if environment is not None:  # refuse a name that none has
+            environment = chosen(environment, os.environ, "--environment").name
         if not wanted["limits"]:
-            tell(root, limit, picture, as_json=wanted["json"], environment=name)
+            tell(root, limit, picture, as_json=wanted["json"], environment=environment)
         elif picture is not None or wanted["json"]:
             raise BadInputError("--limits is told as text: accepted is no --picture and no --json")
         else:
-            propose(root, limit, name)
+            propose(root, limit, environment)

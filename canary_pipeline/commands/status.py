@@ -3,63 +3,88 @@
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from canary_pipeline.commands.dagster_home import end_dead_runs
-from canary_pipeline.commands.exits import Exit, answers, exit_of_status
+from canary_pipeline.commands.exits import BadInputError, Exit, answers, exit_of_status
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.commands.flags import (
     SECRETS,
     adopt,
     environment_flag,
-    environment_of,
     json_flag,
+    refuse_unusable,
     settings_flags,
 )
 from canary_pipeline.commands.run import apart_from_json
-from canary_pipeline.environments import chosen, served
+from canary_pipeline.commands.standing import print_decision, tell_rollout
+from canary_pipeline.environment_file import VARIABLE
+from canary_pipeline.environments import DEMO, chosen, served
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.model.text import one_line
-from canary_pipeline.outside.claim import current_holder, in_words
+from canary_pipeline.outside.claim import FOLDER_LOCK, current_holder, holder_of, in_words
 from canary_pipeline.planning import Settings, resolve
-from canary_pipeline.reports.progress import steps
-from canary_pipeline.reports.verification import check
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.rollout.live.routing import look
 from canary_pipeline.settings import SettingError
 from canary_pipeline.sources import PROBING
 from canary_pipeline.store.elsewhere import Elsewhere, bring_newest, elsewhere
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.rollouts import newest_first
 
+NOT_KNOWN = f"not known here ({VARIABLE} names the file of environments)"
+
+
+class _Told(NamedTuple):
+    """What a report comes to.
+
+    Attributes:
+        left_live: Whether a cohort is left live.
+        unusable: Whether settings or the rollout cannot be used, so that not all could be told.
+    """
+
+    left_live: bool
+    unusable: bool
+
 
 def tell_all(environments: Iterable[Environment], variables: Mapping[str, str]) -> Exit:
-    """Print how each environment stands; one whose settings are wrong hides none of the others.
+    """Print how each environment stands; one that cannot be told of hides none of the others.
 
     Args:
         environments: The environments.
         variables: The environment variables.
 
     Returns:
-        That of a cohort which is left live anywhere; else of settings that are wrong.
+        That of a cohort which is left live anywhere; else of what cannot be used.
     """
-    left_live = unusable = False
+    every = []
     for environment in environments:
-        settings: Settings | SettingError
-        try:
-            settings = resolve(environment, variables, names=PROBING)
-        except SettingError as error:
-            settings, unusable = error, True
+        settings = _settings(environment, variables)
         shared = elsewhere(environment, os.environ)
-        left_live |= _tell(_newest(environment, shared), settings, environment, shared)
+        every.append(_tell(_newest(environment, shared), settings, environment, shared))
         print()
-    return exit_of_status(left_live=left_live, unusable=unusable)
+    return exit_of_status(
+        left_live=any(told.left_live for told in every),
+        unusable=any(told.unusable for told in every),
+    )
+
+
+def _settings(
+    environment: Environment,
+    variables: Mapping[str, str],
+    flags: Mapping[str, str | None] | None = None,
+) -> Settings | SettingError:
+    """Where to ask what is live, or why that cannot be asked; what is owed is known without."""
+    try:
+        return resolve(environment, variables, flags, names=PROBING)
+    except SettingError as error:
+        return error
 
 
 def tell(
@@ -78,17 +103,36 @@ def tell(
         as_json: Whether to print `decision.json`, and all else to standard error.
 
     Returns:
-        That of a decision which was to be printed and is none; else of a cohort that is left live.
+        That of a decision which was to be printed and is none; else of a cohort that is left live;
+        else of what cannot be used.
     """
     shared = elsewhere(environment, os.environ)
     evidence = evidence or _newest(environment, shared)
     with apart_from_json(as_json):
-        left_live = _tell(evidence, settings, environment, shared)
-    found = check(evidence) if evidence and as_json else None
-    decided = found is not None and found.answer != "none"
-    if found is not None and decided:
-        print(found.data.decode(), end="")
-    return exit_of_status(left_live=left_live, undecided=as_json and not decided)
+        told = _tell(evidence, settings, environment, shared)
+    undecided = as_json and not print_decision(evidence)
+    return exit_of_status(left_live=told.left_live, unusable=told.unusable, undecided=undecided)
+
+
+def tell_apart(evidence: Evidence, *, as_json: bool = False) -> Exit:
+    """Print the steps of a rollout to an environment that is not at hand, and of no other.
+
+    Args:
+        evidence: The rollout.
+        as_json: As for `tell`.
+
+    Returns:
+        That of a decision which was to be printed and is none; else of settings that are missing,
+        unless it is a demo.
+    """
+    name = evidence.header().environment
+    is_demo = name == DEMO.name
+    why = "rolled out to a local stand-in" if is_demo else NOT_KNOWN
+    with apart_from_json(as_json):
+        print(one_line(f"{name}: {why}, so nothing is told of what is live"))
+        tell_rollout(evidence, holder_of(evidence.folder / FOLDER_LOCK))
+    undecided = as_json and not print_decision(evidence)
+    return exit_of_status(left_live=False, unusable=not is_demo, undecided=undecided)
 
 
 def _tell(
@@ -96,23 +140,24 @@ def _tell(
     settings: Settings | SettingError,
     environment: Environment,
     shared: Elsewhere | None,
-) -> bool:
-    """Print it all; whether a cohort is left live."""
+) -> _Told:
+    """Print it all."""
     end_dead_runs(environment)
     holder = shared.holder() if shared else current_holder(environment.name)
     busy = f"a rollout is under way ({in_words(holder)})" if holder else "no rollout"
     print(f"{environment.name}: {busy}")
     live = _live(settings)
     print(f"live: {live}")
-    _tell_rollout(evidence, holder or {})
+    readable = tell_rollout(evidence, holder)
+    unusable = isinstance(settings, SettingError) or not readable
     left = left_live(environment)
     if left is None:
-        return False
+        return _Told(left_live=False, unusable=unusable)
     since = ""
     if isinstance(live, LiveRouting) and live.user_percent != left.percent:
         since = f"; somebody has set {live.user_percent} % since"
     print(f"ATTENTION: {left}{since}; to restore what was:\n{left.commands}")
-    return True
+    return _Told(left_live=True, unusable=unusable)
 
 
 def _live(settings: Settings | SettingError) -> LiveRouting | str:
@@ -136,20 +181,25 @@ def _newest(environment: Environment, shared: Elsewhere | None) -> Evidence | No
     return found[0] if found else None
 
 
-def _tell_rollout(evidence: Evidence | None, holder: Mapping[str, str]) -> None:
-    if evidence is None:
-        print("rollout: none yet")
-        return
-    print(f"rollout: {one_line(str(evidence.folder))}")
-    record = evidence.record()
-    dead = not holder or holder.get("run", "") not in ("", *record.header.run_ids)
-    for step in steps(record, list(evidence.all_in_flight()), datetime.now(UTC), dead=dead):
-        detail = f", {one_line(step.detail)}" if step.detail else ""
-        print(f"  {step.step}: {step.status}{detail}")
-    found = check(evidence)
-    for reason in found.reasons:
-        print(one_line(f"unreliable: {reason}"))
-    print(found)
+def _environment_of(name: str | None, evidence: Evidence) -> Environment | None:
+    """The environment that a rollout is of; None where that is none of those at hand.
+
+    Raises:
+        SettingError: When there is none of the name that is given.
+        BadInputError: When the rollout is of another one.
+        NotARolloutError: When nobody can say which of several it is of.
+    """
+    at_hand = served(os.environ).rolled_out_to
+    named = None if name is None else chosen(name, os.environ, "--environment")
+    try:
+        own = evidence.header().environment
+    except NotARolloutError:
+        if named is None and len(at_hand) > 1:
+            raise
+        return named or at_hand[0]
+    if named is not None and named.name != own:
+        raise BadInputError(f"{evidence.folder} is a rollout of {own}, not of {named.name}")
+    return next((each for each in at_hand if each.name == own), None)
 
 
 @click.command()
@@ -165,18 +215,24 @@ def status_command(
 ) -> None:
     """Tell what is live in staging, how a rollout stands, and what a dead one has left.
 
-    Of several environments it tells of all, one after another, unless one is named.
-    Exit code 1 says that a rollout which is not at work any more has left a cohort live.
+    Of several environments it tells of all, one after another, unless one is named. Of a demo, and
+    of a rollout to an environment that is not known here, it tells the steps alone.
+    Exit code 1 says that a rollout which is not at work any more has left a cohort live; 2, where
+    none has, that settings or a rollout cannot be used, so that not all could be told.
     """
     with answers():
-        evidence, every = find_rollout(rollout) if rollout else None, served(os.environ).parts
-        if every and not (evidence or environment or as_json or any(flags.values())):
+        refuse_unusable(flags)
+        evidence = None if rollout is None else find_rollout(rollout)
+        every = served(os.environ).parts
+        asked = as_json or any(said is not None for said in (rollout, environment, *flags.values()))
+        if every and not asked:
             sys.exit(tell_all(every, os.environ))
-        there = (
-            environment_of(environment, evidence)
-            if evidence
-            else chosen(environment, os.environ, "--environment")
-        )
+        if evidence is None:
+            there = chosen(environment, os.environ, "--environment")
+        elif (known := _environment_of(environment, evidence)) is not None:
+            there = known
+        else:
+            sys.exit(tell_apart(evidence, as_json=as_json))
+        settings = _settings(there, os.environ, flags)
         adopt(flags, there)
-        settings = resolve(there, os.environ, names=PROBING)
         sys.exit(tell(evidence, settings, there, as_json=as_json))

@@ -134,7 +134,7 @@ def sign_decision(folder: Path, key: Path | None) -> None:
 @click.command()
 @click.argument("folder", metavar="FOLDER|NAME|ROOT")
 @click.option("--commit", metavar="SHA", help="What is to be promoted.")
-@click.option("--max-age", metavar="24h", help="How old the decision may be: s, m, h or d.")
+@click.option("--max-age", metavar="24h", help="How old its newest evidence may be: s, m, h or d.")
 @click.option("--signers", metavar="FILE", type=FILE, help="Allowed signers, as git has them.")
 @click.option("--signer", metavar="NAME", help="Which of them must have signed.")
 @click.option("--revoked", metavar="FILE", type=FILE, help="Keys that count no more.")

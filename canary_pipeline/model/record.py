@@ -1,11 +1,12 @@
 """What a rollout's folder holds at one moment: its header, and of each step the row that counts."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 from pydantic import Field
 
-from canary_pipeline.model.moment import plausible, seconds_between
+from canary_pipeline.model.moment import moment_of, plausible, seconds_between
 from canary_pipeline.model.plan import Gate, Percent, Plan, Recorded
 from canary_pipeline.model.rows import (
     ALL_GATES,
@@ -201,6 +202,17 @@ class Record:
         gates = max((plausible(row.duration_seconds) for _, row in self.gates if row), default=0.0)
         cohorts = sum(plausible(row.duration_seconds) for _, row in self.cohorts if row)
         return round(max(total, gates + cohorts), 3)
+
+    @property
+    def tested_until(self) -> datetime | None:
+        """The latest moment at which a row that counts saw something; None where none tells one.
+
+        An attempt that has nothing left to run does not move it.
+        """
+        # A gate that judges another environment runs at every attempt, and sees nothing of this.
+        gates = [row.finished_at for gate, row in self.gates if row and not gate.after]
+        cohorts = [row.soak_ended_at or row.probed_at for _, row in self.cohorts if row]
+        return max(filter(None, map(moment_of, (*gates, *cohorts))), default=None)
 
     @property
     def gates_were_skipped(self) -> bool:

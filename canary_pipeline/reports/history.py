@@ -1,7 +1,7 @@
 """Past rollouts, read back from their folders: what was decided, how long it took, what blocked."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +19,9 @@ from canary_pipeline.reports.verification import check
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.layout import DECISION, SUMMARY
 from canary_pipeline.store.rollouts import newest_first
+
+HolderOf = Callable[[str], Mapping[str, str] | None]
+"""What whoever holds the environment of a name says of itself, or None where nobody does."""
 
 Outcome = AttemptOutcome | Literal["under way", "killed", "not begun"]
 
@@ -102,7 +105,10 @@ class PastRollout:
 
 
 def past_rollouts(
-    root: Path, limit: int | None = None, environments: Collection[str] | None = None
+    root: Path,
+    limit: int | None = None,
+    environments: Collection[str] | None = None,
+    holder_of: HolderOf = current_holder,
 ) -> list[PastRollout]:
     """Read the rollouts directly below a folder, newest first.
 
@@ -110,14 +116,16 @@ def past_rollouts(
         root: Usually `attempts.OUTPUT_ROOT`.
         limit: The most rollouts to read, the newest ones; None for all.
         environments: The names of the environments whose rollouts are read; None for all.
+        holder_of: Who holds an environment; by default whoever does so on this host.
 
     Raises:
         OSError: When the root cannot be listed.
     """
-    return [read_rollout(evidence) for evidence in newest_first(root, environments, limit)]
+    found = newest_first(root, environments, limit)
+    return [read_rollout(evidence, holder_of) for evidence in found]
 
 
-def read_rollout(evidence: Evidence) -> PastRollout:
+def read_rollout(evidence: Evidence, holder_of: HolderOf = current_holder) -> PastRollout:
     """Read one rollout; what cannot be read is said in `problem`, never raised."""
     try:
         # Before the rows: whoever goes on with a rollout unsays its decision before adding any.
@@ -130,7 +138,7 @@ def read_rollout(evidence: Evidence) -> PastRollout:
     last = header.attempts[-1] if header.attempts else None
     started_at = moment_of(header.started_at)
     ended_at = moment_of(last.ended_at) if last else None
-    outcome = _outcome(header)
+    outcome = _outcome(header, evidence.folder.name, holder_of)
     counted, reasons, verifies = _believed(evidence, record, decision, outcome)
     return PastRollout(
         folder=evidence.folder,
@@ -154,19 +162,18 @@ def read_rollout(evidence: Evidence) -> PastRollout:
     )
 
 
-def _outcome(header: Header) -> Outcome:
+def _outcome(header: Header, name: str, holder_of: HolderOf) -> Outcome:
     if not header.attempts:
         return "not begun"
     last = header.attempts[-1]
-    return last.outcome or ("under way" if _holds(header.environment, last.run_id) else "killed")
-
-
-def _holds(environment: str, run_id: str) -> bool:
+    if last.outcome is not None:
+        return last.outcome
     try:
-        holder = current_holder(environment)
+        holder = holder_of(header.environment) or {}
     except ClaimUnusableError:
-        return False
-    return holder is not None and holder.get("run", run_id) == run_id
+        holder = {}
+    # A lease names the rollout until its run is known; who rolls back by hand is no run.
+    return "under way" if holder.get("run") in (last.run_id, name) else "killed"
 
 
 def _believed(

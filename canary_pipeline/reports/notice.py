@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from canary_pipeline.model.decision import Decision, Reason
 from canary_pipeline.model.remarks import remarks
-from canary_pipeline.reports.verification import check
+from canary_pipeline.reports.verification import Verification, check
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.layout import DECISION, HEADER, SUMMARY
 from canary_pipeline.store.outbox import Item, Outbox
@@ -138,14 +138,22 @@ def _notice_of(item: Item, ui_url: str | None) -> Notice:
     found = check(evidence) if item.folder and evidence.exists(HEADER) else None
     if decision == "allow" and (found is None or found.answer != "allow"):
         # Nobody is told of an allow that does not hold any more.
-        decision = found.answer if found is not None and found.answer == "block" else NO_DECISION
-        why = found.reasons if found is not None else ("it was allow, but its folder is gone",)
-        reasons = tuple(Reason(text, DECISION) for text in why)
+        decision, reasons = _instead_of_allow(found)
     if ui_url and item.run_id:
         link = f"{ui_url.rstrip('/')}/runs/{item.run_id}"
     digest = found.sha256 if found else None
     said = item.remarks
     return Notice(item.environment, decision, reasons, item.folder, link, digest, said, item.id)
+
+
+def _instead_of_allow(found: Verification | None) -> tuple[str, tuple[Reason, ...]]:
+    """What people are told where an allow was to be told, and why; None: the folder is gone."""
+    if found is None:
+        return NO_DECISION, (Reason("it was allow, but its folder is gone", DECISION),)
+    if found.answer == "block" and found.statement is not None:
+        said = found.statement.details.reasons
+        return "block", tuple(Reason(why.text, why.evidence) for why in said)
+    return NO_DECISION, tuple(Reason(text, DECISION) for text in found.reasons)
 
 
 def send(notice: Notice, url: str) -> None:

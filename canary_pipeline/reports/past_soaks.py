@@ -13,14 +13,16 @@ from canary_pipeline.store.folder import Evidence, NotARolloutError
 
 @dataclass
 class PastSoaks:
-    """The passed soaks of rollouts that soak equally long.
+    """The passed soaks of rollouts to one environment that soak equally long.
 
     Attributes:
-        seconds: How long they were to last; None where there is none.
+        environment: Its name; what is healthy in another one says nothing of it.
+        seconds: How long they were to last.
         grown: By cohort, the growth of each number in each of its soaks.
     """
 
-    seconds: int | None = None
+    environment: str
+    seconds: int
     grown: dict[int, list[Mapping[str, float]]] = field(default_factory=dict)
 
     def proposals(self) -> dict[int, tuple[Limit, ...]]:
@@ -28,24 +30,27 @@ class PastSoaks:
         return {percent: proposed_limits(self.grown[percent]) for percent in sorted(self.grown)}
 
 
-def past_soaks(rollouts: Iterable[Evidence]) -> PastSoaks:
-    """The passed soaks of rollouts, newest first; those of another length than the newest are not.
+def past_soaks(rollouts: Iterable[Evidence]) -> list[PastSoaks]:
+    """The passed soaks of rollouts, newest first, by environment.
 
-    Nor are those of dry runs, whose percents nobody made live, or with looks that do not bear them
-    out.
+    Not among them are those of another length than the newest of their environment, of dry runs,
+    whose percents nobody made live, or with looks that do not bear them out.
     """
-    found = PastSoaks()
+    found: dict[str, PastSoaks] = {}
     for evidence in rollouts:
         try:
             record = evidence.record()
         except NotARolloutError:
             continue
         grown = {} if record.header.skip_gates else _passed(record, evidence)
-        if grown and found.seconds in (None, record.header.soak_seconds):
-            found.seconds = record.header.soak_seconds
+        if not grown:
+            continue
+        name, seconds = record.header.environment, record.header.soak_seconds
+        soaks = found.setdefault(name, PastSoaks(name, seconds))
+        if soaks.seconds == seconds:
             for percent, growth in grown.items():
-                found.grown.setdefault(percent, []).append(growth)
-    return found
+                soaks.grown.setdefault(percent, []).append(growth)
+    return [found[name] for name in sorted(found)]
 
 
 def _passed(record: Record, evidence: Evidence) -> Mapping[int, Mapping[str, float]]:
@@ -59,8 +64,16 @@ def _passed(record: Record, evidence: Evidence) -> Mapping[int, Mapping[str, flo
     }
 
 
-def proposal_lines(found: PastSoaks) -> Sequence[str]:
-    """The proposals for a terminal, with what each of them means."""
+def proposal_lines(found: Sequence[PastSoaks]) -> Sequence[str]:
+    """The proposals for a terminal, with what each of them means; of several, under their names."""
+    lines: list[str] = []
+    for each in found:
+        lines += [f"{each.environment}:"] if len(found) > 1 else []
+        lines += _lines_of(each)
+    return lines
+
+
+def _lines_of(found: PastSoaks) -> list[str]:
     lines = []
     for percent, limits in found.proposals().items():
         count = len(found.grown[percent])
@@ -68,4 +81,4 @@ def proposal_lines(found: PastSoaks) -> Sequence[str]:
         meaning = f"a healthy soak exceeds one with probability at most 1/{count + 1}"
         lines += [f"cohort {percent} %, the largest growths in {soaks}; {meaning}:"]
         lines += [f"  {limit}" for limit in limits]
-    return [*lines, "a limit holds for every cohort: take the largest"] if lines else []
+    return [*lines, "a limit holds for every cohort: take the largest"]

@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from canary_pipeline.model.environment import DEMO
-from canary_pipeline.model.moment import moment_of
+from canary_pipeline.model.moment import moment_of, rfc3339
 from canary_pipeline.outside.signature import Signers, problem_of
 from canary_pipeline.reports.decided import derived
 from canary_pipeline.reports.statement import Details, Statement, cohort_name
@@ -27,7 +27,7 @@ class Demands:
 
     Attributes:
         commit: The full id of what is to be promoted.
-        max_age: How old it may be.
+        max_age: How old the newest evidence may be that it rests on.
         signers: Who must have signed it.
         cohorts: Percents that the rollout must have gone through.
         soak_seconds: How long each of its cohorts must at least have soaked.
@@ -166,7 +166,7 @@ def verify(evidence: Evidence, demands: Demands, now: datetime) -> Verification:
     found, signers = check(evidence), demands.signers
     if found.reasons or found.statement is None:
         return found
-    reasons = _unmet(found.statement, demands, now)
+    reasons = _unmet(found.statement, evidence, demands, now)
     if signers is None:
         return replace(found, reasons=reasons)
     unsigned = _unsigned(found, signers)
@@ -183,10 +183,12 @@ def _unsigned(found: Verification, signers: Signers) -> str | None:
     return None if why is None else f"{layout.SIGNATURE}: {why}"
 
 
-def _unmet(statement: Statement, demands: Demands, now: datetime) -> tuple[str, ...]:
+def _unmet(
+    statement: Statement, evidence: Evidence, demands: Demands, now: datetime
+) -> tuple[str, ...]:
     """What of the demands is not met, in the order in which people ask."""
     said = statement.details
-    found = [_commit(statement, demands), _age(said, demands, now)]
+    found = [_commit(statement, demands), _age(said, evidence, demands, now)]
     found += [_cohorts(statement, demands), _soak(statement, demands)]
     if not demands.ask_for(said.environment):
         found.append(f"it is a rollout of {said.environment}, which was not asked for")
@@ -203,14 +205,18 @@ def _commit(statement: Statement, demands: Demands) -> str | None:
     return f"it is not on commit {demands.commit}: {where}{' with changes' * bool(said.dirty)}"
 
 
-def _age(said: Details, demands: Demands, now: datetime) -> str | None:
+def _age(said: Details, evidence: Evidence, demands: Demands, now: datetime) -> str | None:
     decided_at = moment_of(said.decided_at)
     if decided_at is None:
         return "nobody knows when it was decided"
     if decided_at > now + CLOCKS_APART:
         return f"it is from the future: {said.decided_at}"
-    if demands.max_age is not None and now - decided_at > demands.max_age:
-        return f"it is too old: {said.decided_at}"
+    if demands.max_age is None:
+        return None
+    # Every attempt decides anew, and may have nothing left to run.
+    seen_at = min(evidence.record().tested_until or decided_at, decided_at)
+    if now - seen_at > demands.max_age:
+        return f"it is too old: its newest evidence is of {rfc3339(seen_at)}"
     return None
 
 
