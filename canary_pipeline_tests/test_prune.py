@@ -95,9 +95,19 @@ def test_what_somebody_may_still_need_stays(
     assert kept == (why == "unreadable")
 
 
-def test_what_a_killed_prune_has_left_goes_with_the_next(root: Path) -> None:
+def test_what_a_killed_prune_has_left_goes_with_the_next(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (root / "r0").rename(root / ".r0.going")
+    capsys.readouterr()
+
+    prune(root, last=3, dry_run=True)
+
+    assert left(root) == [".r0.going", "r1", "r2", "r3", "r4"]
+    said = capsys.readouterr().out
+    assert said == f"would go: {root / '.r0.going'}\nwould go: {root / 'r1'}\n"
 
     prune(root, last=3)
 
     assert left(root) == ["r2", "r3", "r4"]
+    assert capsys.readouterr().out == said.replace("would go", "deleted")

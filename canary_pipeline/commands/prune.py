@@ -35,10 +35,14 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
     if age is None:
         raise BadInputError(f"--keep is {keep!r}; accepted: days or hours, such as 90d or 12h")
     since = datetime.now(UTC) - timedelta(**{_UNITS[age[2]]: int(age[1])})
-    for going in root.glob(".*.going"):  # as a killed prune leaves it
-        shutil.rmtree(going)
+    root, goes = root.absolute(), "would go" if dry_run else "deleted"
+    left = sorted(root.glob(".*.going"))  # by a prune that was killed
+    for going in left:
+        if not dry_run:
+            shutil.rmtree(going)
+        print(f"{goes}: {going}")
     try:
-        found = past_rollouts(root)
+        found = [rollout for rollout in past_rollouts(root) if rollout.folder not in left]
     except OSError as error:
         raise BadInputError(f"{root} cannot be listed: {error.strerror}") from None
     old = set(_not_needed(found, since, keep_last))
@@ -46,9 +50,9 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
         if rollout.problem is not None:
             print(f"kept: {rollout.folder} ({rollout.problem})")
         elif rollout.folder in old:
-            print(f"{'would go' if dry_run else 'deleted'}: {rollout.folder}")
             if not dry_run:
                 _delete(rollout.folder)
+            print(f"{goes}: {rollout.folder}")
 
 
 def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> Iterator[Path]:
