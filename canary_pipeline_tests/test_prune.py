@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from canary_pipeline.commands import prune as pruning
 from canary_pipeline.commands.exits import BadInputError
@@ -62,6 +63,21 @@ def test_an_age_is_days_or_hours(root: Path) -> None:
 
     with pytest.raises(BadInputError, match="--keep is 'soon'; accepted: days or hours, such as"):
         prune(root, "soon")
+
+
+def test_an_empty_root_is_no_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = root.parent / "output/canary/spacetime"
+    usual.parent.mkdir(parents=True)
+    root.rename(usual)
+    monkeypatch.chdir(root.parent)
+    arguments = ["--keep-last", "0"]
+
+    refused = CliRunner().invoke(pruning.prune_command, ["", *arguments])
+
+    assert (refused.exit_code, left(usual)) == (2, ["r0", "r1", "r2", "r3", "r4"])
+    assert refused.stderr == "canary-rollout: ROOT is empty: accepted is a folder\n"
+    assert CliRunner().invoke(pruning.prune_command, arguments).exit_code == 0
+    assert left(usual) == ["r4"]
 
 
 @pytest.mark.parametrize("why", ["owed", "live", "under way", "another commit", "unreadable"])

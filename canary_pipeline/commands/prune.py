@@ -93,4 +93,6 @@ def prune_command(root: str | None, keep: str, keep_last: int, *, dry_run: bool)
     folder that holds their folders, by default output/canary/spacetime.
     """
     with answers():
+        if root == "":
+            raise BadInputError("ROOT is empty: accepted is a folder")
         prune(Path(root or STAGING.output_root), keep, keep_last, dry_run=dry_run)
