@@ -9,8 +9,12 @@ from click.testing import CliRunner
 from canary_pipeline.commands import prune as pruning
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.reports.newest import verify_newest
+from canary_pipeline.reports.verification import Demands
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import OF_A_ROLLOUT
+from canary_pipeline.store.rollouts import newest_first
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 
 __all__ = ["at_hand"]
@@ -109,6 +113,25 @@ def test_what_somebody_may_still_need_stays(
     assert left(root) == ["r1", "r4"]
     kept = f"kept: {evidence.folder}" in capsys.readouterr().out
     assert kept == (why == "unreadable")
+
+
+def test_at_every_moment_of_a_prune_the_newest_decision_is_the_one_that_it_was(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when it is killed there: what it has left does not speak for the root."""
+    unlink, now = Path.unlink, datetime.now(UTC)
+    moments: list[tuple[str, str]] = []
+
+    def looked_at(path: Path, *, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok=missing_ok)
+        found = verify_newest(root, Demands(), now)
+        moments.append((found.answer, newest_first(root)[0].folder.name))
+
+    monkeypatch.setattr(Path, "unlink", looked_at)
+    prune(root, last=3)
+
+    assert left(root) == ["r2", "r3", "r4"]
+    assert moments == [("allow", "r4")] * 2 * len(OF_A_ROLLOUT)
 
 
 def test_what_a_killed_prune_has_left_goes_with_the_next(

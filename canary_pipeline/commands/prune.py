@@ -14,7 +14,7 @@ from canary_pipeline.model.commit import tested
 from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
-from canary_pipeline.store.layout import HEADER
+from canary_pipeline.store.layout import DECISION, HEADER, OF_A_ROLLOUT
 
 _UNITS = {"d": "days", "h": "hours"}
 
@@ -39,7 +39,7 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
     left = sorted(root.glob(".*.going"))  # by a prune that was killed
     for going in left:
         if not dry_run:
-            shutil.rmtree(going)
+            _remove(going)
         print(f"{goes}: {going}")
     try:
         found = [rollout for rollout in past_rollouts(root) if rollout.folder not in left]
@@ -74,10 +74,21 @@ def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> It
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder; while that lasts it is no rollout's any more."""
+    """Delete a folder; while that lasts it cannot be gone on with."""
     going = folder.with_name(f".{folder.name}.going")
     folder.rename(going)
-    (going / HEADER).unlink()
+    _remove(going)
+
+
+def _remove(going: Path) -> None:
+    """Remove a folder, at every moment of which it is a rollout that says less, or none.
+
+    Its decision goes first. Its header goes last: what only a rollout's folder holds, without one
+    that says how old it is, may be the newest rollout for whoever verifies.
+    """
+    others = set(OF_A_ROLLOUT) - {DECISION, HEADER}
+    for name in (DECISION, *sorted(others), HEADER):
+        (going / name).unlink(missing_ok=True)
     shutil.rmtree(going)
 
 
