@@ -1,5 +1,7 @@
 """Old evidence goes; what somebody may still need stays."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 from canary_pipeline.commands import prune as pruning
 from canary_pipeline.commands.exits import BadInputError
 from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.reports.history import PastRollout, past_rollouts
 from canary_pipeline.reports.newest import verify_newest
 from canary_pipeline.reports.verification import Demands
 from canary_pipeline.store.folder import Evidence
@@ -113,6 +116,43 @@ def test_what_somebody_may_still_need_stays(
     assert left(root) == ["r1", "r4"]
     kept = f"kept: {evidence.folder}" in capsys.readouterr().out
     assert kept == (why == "unreadable")
+
+
+def test_a_rollout_that_somebody_works_on_stays_whatever_its_header_says(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from canary_pipeline.outside.claim import lock_folder\n"
+        f"with lock_folder(pathlib.Path('{root}/r1'), {{}}):\n"
+        "    print('held', flush=True)\n"
+        "    sys.stdin.read()\n"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+
+    prune(root, last=0)
+
+    holder.communicate("")
+    assert left(root) == ["r1", "r4"]
+    assert f"kept, worked on just now: {root / 'r1'}\n" in capsys.readouterr().out
+
+
+def test_a_rollout_that_was_gone_on_with_since_it_was_read_stays(
+    at_hand: AtHand, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_then_resumed(below: Path) -> list[PastRollout]:
+        found = past_rollouts(below)
+        assert at_hand.resume(Evidence(root / "r1"), superseded=True) == 0
+        return found
+
+    monkeypatch.setattr(pruning, "past_rollouts", read_then_resumed)
+    prune(root, last=0)
+
+    assert left(root) == ["r1", "r4"]
 
 
 def test_at_every_moment_of_a_prune_the_newest_decision_is_the_one_that_it_was(

@@ -11,7 +11,8 @@ import click
 from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import STAGING
 from canary_pipeline.model.commit import tested
-from canary_pipeline.reports.history import PastRollout, past_rollouts
+from canary_pipeline.outside.claim import EnvironmentTakenError, lock_folder
+from canary_pipeline.reports.history import PastRollout, past_rollouts, read_rollout
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION, HEADER, OF_A_ROLLOUT
@@ -50,9 +51,8 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
         if rollout.problem is not None:
             print(f"kept: {rollout.folder} ({rollout.problem})")
         elif rollout.folder in old:
-            if not dry_run:
-                _delete(rollout.folder)
-            print(f"{goes}: {rollout.folder}")
+            deleted = dry_run or _delete(rollout)
+            print(f"{goes if deleted else 'kept, worked on just now'}: {rollout.folder}")
 
 
 def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> Iterator[Path]:
@@ -73,11 +73,19 @@ def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> It
             yield rollout.folder
 
 
-def _delete(folder: Path) -> None:
-    """Delete a folder; while that lasts it cannot be gone on with."""
+def _delete(rollout: PastRollout) -> bool:
+    """Delete a rollout's folder, unless somebody has gone on with it since it was read."""
+    folder = rollout.folder
     going = folder.with_name(f".{folder.name}.going")
-    folder.rename(going)
+    try:
+        with lock_folder(folder, {"started by": "canary-rollout prune"}):
+            if read_rollout(Evidence(folder)) != rollout:
+                return False
+            folder.rename(going)  # from here on nobody can
+    except EnvironmentTakenError:
+        return False
     _remove(going)
+    return True
 
 
 def _remove(going: Path) -> None:
