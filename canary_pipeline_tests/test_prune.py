@@ -18,6 +18,7 @@ from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import OF_A_ROLLOUT
 from canary_pipeline.store.rollouts import newest_first
+from canary_pipeline_tests.builders import seen
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 
 __all__ = ["at_hand"]
@@ -172,6 +173,28 @@ def test_at_every_moment_of_a_prune_the_newest_decision_is_the_one_that_it_was(
 
     assert left(root) == ["r2", "r3", "r4"]
     assert moments == [("allow", "r4")] * 2 * len(OF_A_ROLLOUT)
+
+
+def test_what_is_owed_stays_by_whatever_way_its_root_is_named(root: Path) -> None:
+    evidence = Evidence(root / "r1")
+    Journal("staging").applied(evidence.folder, 5, seen(0))
+    (root.parent / "link").symlink_to(root)
+
+    prune(root.parent / "link", last=0)
+
+    assert left(root) == ["r1", "r4"]
+
+
+def test_a_link_to_a_rollout_and_what_it_leads_to_stay(root: Path) -> None:
+    elsewhere = root.parent / "elsewhere"
+    (root / "r1").rename(elsewhere)
+    (root / "r1").symlink_to(elsewhere)
+    files = left(elsewhere)
+
+    prune(root, last=0)
+
+    assert left(root) == ["r1", "r4"]
+    assert left(elsewhere) == files
 
 
 def test_what_a_killed_prune_has_left_goes_with_the_next(

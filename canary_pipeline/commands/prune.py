@@ -59,7 +59,7 @@ def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> It
     """The folders that may go; `found` is newest first."""
     seen: set[tuple[str, str]] = set()
     for number, rollout in enumerate(found):
-        if rollout.problem is not None:
+        if rollout.problem is not None or rollout.folder.is_symlink():
             continue
         record = Evidence(rollout.folder).record()
         of = (rollout.environment, str(tested(record)))
@@ -67,9 +67,10 @@ def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> It
         seen.add(of)
         state = Journal(rollout.environment).read()
         owed = record.header.live_before is not None and rollout.decision != "allow"
-        spoken = rollout.folder in (state.newest, state.owed.folder if state.owed else None)
+        known = (state.newest, state.owed.folder if state.owed else None)
+        spoken_of = rollout.folder.resolve() in {each.resolve() for each in known if each}
         under_way = rollout.ended_at is None
-        if old and number >= keep_last and not (newest or owed or spoken or under_way):
+        if old and number >= keep_last and not (newest or owed or spoken_of or under_way):
             yield rollout.folder
 
 
