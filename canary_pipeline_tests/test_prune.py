@@ -18,7 +18,7 @@ from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import OF_A_ROLLOUT
 from canary_pipeline.store.rollouts import newest_first
-from canary_pipeline_tests.builders import seen
+from canary_pipeline_tests.builders import attempt, seen
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 
 __all__ = ["at_hand"]
@@ -195,6 +195,26 @@ def test_a_link_to_a_rollout_and_what_it_leads_to_stay(root: Path) -> None:
 
     assert left(root) == ["r1", "r4"]
     assert left(elsewhere) == files
+
+
+def test_what_verify_takes_for_the_newest_of_a_commit_stays(root: Path) -> None:
+    """What was worked on last, of every commit that a rollout has seen."""
+    one, other = "a" * 40, "b" * 40
+    for name, commits, day in (
+        ("r0", [one], 9), ("r1", [one], 3), ("r2", [other, one], 5), ("r3", [one], 4),
+    ):  # fmt: skip
+        at = rfc3339(datetime.now(UTC) - timedelta(days=day))
+        attempts = tuple(
+            attempt(number, commit=commit, started_at=at, ended_at=at)
+            for number, commit in enumerate(commits, start=1)
+        )
+        evidence = Evidence(root / name)
+        changed = {"attempts": attempts, "decided_at": at}
+        evidence.write_header(evidence.header().model_copy(update=changed))
+
+    prune(root, last=0)
+
+    assert left(root) == ["r1", "r2", "r4"]
 
 
 def test_what_a_killed_prune_has_left_goes_with_the_next(

@@ -10,7 +10,7 @@ import click
 
 from canary_pipeline.commands.exits import BadInputError, answers
 from canary_pipeline.environments import STAGING
-from canary_pipeline.model.commit import tested
+from canary_pipeline.model.commit import commits_seen
 from canary_pipeline.outside.claim import EnvironmentTakenError, lock_folder
 from canary_pipeline.reports.history import PastRollout, past_rollouts, read_rollout
 from canary_pipeline.store.folder import Evidence
@@ -26,7 +26,7 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
     Args:
         root: What holds them.
         keep: How young a rollout stays, such as `90d`.
-        keep_last: How many of the newest stay.
+        keep_last: How many stay of those that were worked on last.
         dry_run: Whether only to say what would go.
 
     Raises:
@@ -56,15 +56,15 @@ def prune(root: Path, keep: str, keep_last: int, *, dry_run: bool) -> None:
 
 
 def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> Iterator[Path]:
-    """The folders that may go; `found` is newest first."""
-    seen: set[tuple[str, str]] = set()
-    for number, rollout in enumerate(found):
+    """The folders that may go, by what `verify` takes for the newest below a root."""
+    seen: set[tuple[str, str | None]] = set()
+    for number, rollout in enumerate(sorted(found, key=_worked_on_at, reverse=True)):
         if rollout.problem is not None or rollout.folder.is_symlink():
             continue
         record = Evidence(rollout.folder).record()
-        of = (rollout.environment, str(tested(record)))
-        newest, old = of not in seen, rollout.started_at and rollout.started_at < since
-        seen.add(of)
+        of = {(rollout.environment, commit) for commit in (None, *commits_seen(record))}
+        newest, old = not of <= seen, rollout.started_at and rollout.started_at < since
+        seen |= of
         state = Journal(rollout.environment).read()
         owed = record.header.live_before is not None and rollout.decision != "allow"
         known = (state.newest, state.owed.folder if state.owed else None)
@@ -72,6 +72,12 @@ def _not_needed(found: list[PastRollout], since: datetime, keep_last: int) -> It
         under_way = rollout.ended_at is None
         if old and number >= keep_last and not (newest or owed or spoken_of or under_way):
             yield rollout.folder
+
+
+def _worked_on_at(rollout: PastRollout) -> datetime:
+    """When a rollout was worked on last, as far as it tells."""
+    told = (rollout.started_at, rollout.ended_at, rollout.decided_at)
+    return max(filter(None, told), default=datetime.min.replace(tzinfo=UTC))
 
 
 def _delete(rollout: PastRollout) -> bool:
