@@ -99,6 +99,16 @@ def _url(text: str) -> str:
     return text
 
 
+def _receiver(text: str) -> str:
+    if not text.isprintable() or not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*://.+", text):
+        raise ValueError(text)
+    if text.lower().startswith(("http://", "https://")):  # other URLs are apprise's to read
+        parts = urlsplit(text)
+        if not parts.hostname or parts.port == 0:
+            raise ValueError(text)
+    return text
+
+
 def _path(text: str) -> Path:
     if "\0" in text:
         raise ValueError(text)
@@ -174,8 +184,8 @@ COMMAND = Accepted(_command, "a shell command without control characters")
 SWITCH = one_of(true=True, false=False)
 ON_BLOCK = one_of(rollback="rollback", hold="hold")
 LIMITS = Accepted(_limits, LIMITS_ACCEPTED)
-RECEIVER = _matching(
-    r"[A-Za-z][A-Za-z0-9+.-]*://.+", "an http or https URL, or one that apprise knows"
+RECEIVER = Accepted(
+    _receiver, "an http or https URL, a / in its password as %2F, or one that apprise knows"
 )
 CRON = _matching(r"@\w+|\S+( +\S+){4}", "a cron schedule such as '0 6 * * 1-5'")
 TIMEZONE = Accepted(_timezone, "a time zone's name such as 'Europe/Berlin'")

@@ -21,7 +21,7 @@ from canary_pipeline.outside.token import (
     TokenUnavailableError,
 )
 from canary_pipeline.settings import SettingError, SettingValues, setting_of, variable_of
-from canary_pipeline.sources import Reading, read_values
+from canary_pipeline.sources import Reading, by_flag, read_values
 
 LAUNCH_CONFIG = "launch config resources.rollout.config"
 
@@ -105,10 +105,10 @@ def resolve(
     check_launch(environment, launch, declared)
     token = _token(environment, reading)
     missing = _missing_for_probe(environment, reading)
-    by_flag = {name for name, source in reading.sources.items() if source.startswith("--")}
+    chosen = by_flag(reading.sources)
     usual_cohorts, usual_soak = environment.default_cohorts, environment.default_soak_seconds
-    declared_cohorts = usual_cohorts if "cohorts" in by_flag else declared
-    declared_soak = usual_soak if "soak_seconds" in by_flag else values.soak_seconds
+    declared_cohorts = usual_cohorts if "cohorts" in chosen else declared
+    declared_soak = usual_soak if "soak_seconds" in chosen else values.soak_seconds
     plan = Plan(
         environment=environment.name,
         title=environment.title,

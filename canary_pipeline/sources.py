@@ -81,6 +81,11 @@ def read_values(
     return Reading(SettingValues(**values), {name: source for name, (source, _) in given.items()})
 
 
+def by_flag(sources: Mapping[str, str]) -> set[str]:
+    """The settings among these, each with where it comes from, that a person gave by flag."""
+    return {name for name, source in sources.items() if source.startswith("--")}
+
+
 def declared(environment: Environment, variables: Mapping[str, str]) -> SettingValues:
     """What Dagster's definitions are built from; nothing else is looked at.
 

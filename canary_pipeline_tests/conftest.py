@@ -201,9 +201,11 @@ class Commands:
         """Run `canary-rollout run` with the core alone."""
         return self.run(*CORE, "run", *arguments, more=more)
 
-    def resume(self, rollout: Path | str, *, more: Mapping[str, str] | None = None) -> Result:
+    def resume(
+        self, rollout: Path | str, *arguments: str, more: Mapping[str, str] | None = None
+    ) -> Result:
         """Run `canary-rollout resume` with the core alone."""
-        return self.run(*CORE, "resume", str(rollout), more=more)
+        return self.run(*CORE, "resume", str(rollout), *arguments, more=more)
 
     def rollback(self, folder: Path, *, more: Mapping[str, str] | None = None) -> Result:
         """Run `canary-rollout rollback`."""

@@ -147,3 +147,20 @@ def test_a_first_step_that_fails_leaves_a_block_with_its_reason(host: Host) -> N
         "could not be run: Dagster's storage: disk I/O error" in (folder / "SUMMARY.md").read_text()
     )
     assert decision(folder) == "Decision: block"
+
+
+@pytest.mark.slow
+def test_a_storage_that_is_away_is_the_reason_that_run_and_resume_give(host: Host) -> None:
+    for file in (host.root / "dagster").rglob("*.db"):
+        file.write_bytes(b"no database")
+
+    results = [host.rollout(command=WITH_DAGSTER)]
+    [folder] = host.commands.folders
+    results += [host.commands.run("canary-rollout", "resume", str(folder)) for _ in range(2)]
+
+    for number, result in enumerate(results, start=1):
+        assert result.code == 3
+        assert "Dagster's storage: file is not a database" in result.err.splitlines()[-1]
+        assert "Traceback" not in result.err
+        assert f"attempt {number} crashed: could not be run: Dagster's storage" in result.out
+    assert decision(folder) == "Decision: block"

@@ -53,6 +53,18 @@ def test_a_notice_is_told_once_and_keeps_its_id(receiver: Receiver) -> None:
     assert len(first) == 32
 
 
+@pytest.mark.parametrize(
+    "url", ["https://user:s3cret/Part@host/x", "https://user:[s3cret@host/x", "ftp://u:s3cret@host"]
+)
+def test_a_url_that_is_nobody_s_is_not_shown(url: str) -> None:
+    Outbox("staging").put(item("/a"))
+
+    with pytest.raises(
+        ValueError, match=r"^no URL of a webhook or of a service that apprise knows$"
+    ):
+        deliver("staging", url)
+
+
 def test_items_that_fail_hold_up_no_other(receiver: Receiver, tmp_path: Path) -> None:
     outbox = Outbox("staging")
     for number in range(6):

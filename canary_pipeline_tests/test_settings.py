@@ -663,12 +663,36 @@ def test_certificates_are_looked_at_before_they_are_needed(tmp_path: Path) -> No
             resolve(STAGING, {"OA_STAGING_CANARY_CLIENT_CERT": str(file)})
 
 
-@pytest.mark.parametrize("text", ["nonsense", "slack:/token", "https://", "json://host/\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "slack:/token",
+        "https://",
+        "json://host/\n",
+        "https://user:s3cret/Part@host/x",
+        "HTTP://user:s3cret[Part@host/x",
+        "https://:s3cret@/x",
+        "https://user:s3cret@host:0/x",
+    ],
+)
 def test_a_receiver_that_is_no_url_is_refused_and_not_shown(text: str) -> None:
     with pytest.raises(SettingError, match=r"NOTIFY_URL is not usable \(value not") as refused:
         declared(STAGING, {"OA_STAGING_CANARY_NOTIFY_URL": text})
 
     assert text not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["https://user:s3cret%2FPart@host:8443/x?key=1", "http://[::1]/x", "slack://a/b/c/#channel"],
+)
+def test_a_receiver_is_a_webhook_or_what_apprise_knows(text: str) -> None:
+    url = declared(STAGING, {"OA_STAGING_CANARY_NOTIFY_URL": text}).notify_url
+
+    assert url
+    assert url.get_secret_value() == text
 
 
 def test_gate_groups_that_are_refused_name_the_gates() -> None:

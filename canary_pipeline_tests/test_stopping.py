@@ -245,6 +245,20 @@ def test_a_rollout_that_its_gates_blocked_runs_them_again(
     assert [checkout.runs_of(gate) for gate in GATES] == [2, 2, 2, 2]
 
 
+def test_a_gate_that_took_too_long_passes_when_resumed_with_more_time(
+    commands: Commands, checkout: Checkout
+) -> None:
+    checkout.gate("sync-security", "until [ -f go ]; do sleep 0.1; done")
+    assert commands.rollout("--cohorts", "5", "--gate-timeout-seconds", "1").code == 1
+    [folder] = commands.folders
+    checkout.gate("sync-security", "sleep 1.2")
+
+    result = commands.resume(folder, "--gate-timeout-seconds", "60")
+
+    assert result.code == 0, result.out
+    assert "gate_timeout_seconds was 1 until now, and is 60 from here on" in result.out
+
+
 def test_a_rollout_that_was_allowed_is_not_run_again(
     commands: Commands, checkout: Checkout, staging: FakeStaging
 ) -> None:

@@ -16,13 +16,11 @@ from canary_pipeline.store.folder import Evidence
 SECRETS = ("control_base_url", "auth_token", "runtime_metrics_url", "control_status_url")
 """What a rollout never writes down, and so must be told again when it goes on."""
 
-MENDABLE = ("repo_root", "gate_timeout_seconds")
-
 _Command = Callable[..., Any]
 
 
 def settings_flags(*names: str) -> Callable[[_Command], _Command]:
-    """Give a command the flags of these settings; all settings by default."""
+    """Give a command the flags that these settings have; of all settings by default."""
 
     def decorate(command: _Command) -> _Command:
         variables = variables_of(STAGING)

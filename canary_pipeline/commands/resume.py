@@ -9,7 +9,6 @@ from canary_pipeline.commands import run
 from canary_pipeline.commands.exits import Exit, answers
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.commands.flags import (
-    MENDABLE,
     SECRETS,
     adopt,
     environment_flag,
@@ -19,7 +18,7 @@ from canary_pipeline.commands.flags import (
 from canary_pipeline.commands.run import Engine, followed, holding, tell_people, worked_in
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
-from canary_pipeline.rollout.attempts import recorded_plan
+from canary_pipeline.rollout.attempts import MENDABLE, recorded_plan
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.store.folder import Evidence
 

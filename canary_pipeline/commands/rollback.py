@@ -9,7 +9,6 @@ from canary_pipeline.commands.dagster_home import tell_dagster
 from canary_pipeline.commands.exits import Exit, answers, exit_of_rollback
 from canary_pipeline.commands.find import find_rollout
 from canary_pipeline.commands.flags import (
-    MENDABLE,
     SECRETS,
     adopt,
     environment_flag,
@@ -25,6 +24,7 @@ from canary_pipeline.outside.durable import in_words
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.reports.rollback_words import rollback_words
+from canary_pipeline.rollout.attempts import MENDABLE
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import working_on

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from typing import Protocol
+from uuid import uuid4
 
 import click
 
@@ -194,13 +195,11 @@ def _concluded(
     before: int,
     why: str,
 ) -> Decision:
-    """The decision of the attempt that has just been made, reached here if no step has."""
-    header = evidence.header()
-    last = header.last_attempt
-    if last is not None and len(header.attempts) > before and last.outcome is not None:
+    """The decision of the attempt that was to be made, reached here if no step has."""
+    made = evidence.header().attempts[before:]
+    if made and made[-1].outcome is not None:
         return decide(evidence.verified_record())
-    begun = last is not None and last.outcome is None
-    run_id = last.run_id if last is not None and begun else "none"
+    run_id = made[-1].run_id if made else f"none-{uuid4()}"
     context = enter_rollout(settings, evidence, run_id, "canary-rollout")
     signals.obey()
     stopped = signals.stop.why

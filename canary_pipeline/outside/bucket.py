@@ -1,19 +1,18 @@
 """An object store that is a bucket: of a cloud, or of a server that speaks its protocol."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Self
-from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import ObjectStore as Remote
 from obstore.store import from_url
 
+from canary_pipeline.outside.cloud_variables import http_is_allowed, without_empty_ones
 from canary_pipeline.outside.object_store import (
     PAGE,
     ConflictError,
@@ -21,8 +20,6 @@ from canary_pipeline.outside.object_store import (
     StoreUnreachableError,
     StoreUnusableError,
 )
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Bucket:
@@ -42,17 +39,18 @@ class Bucket:
         Raises:
             StoreUnusableError: When the URL or the environment's configuration is not accepted.
         """
-        endpoint = urlsplit(os.environ.get("AWS_ENDPOINT_URL", ""))
+        allow_http = url.startswith("s3:") and http_is_allowed()
         try:
-            remote = from_url(
-                url,
-                client_options={
-                    "allow_http": endpoint.hostname in LOOPBACK,
-                    "connect_timeout": "5s",
-                    "timeout": "15s",
-                },
-                retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
-            )
+            with _panics_told(url), without_empty_ones():
+                remote = from_url(
+                    url,
+                    client_options={
+                        "allow_http": allow_http,
+                        "connect_timeout": "5s",
+                        "timeout": "15s",
+                    },
+                    retry_config={"max_retries": 2, "retry_timeout": timedelta(seconds=15)},
+                )
         except (BaseError, ValueError) as error:
             raise StoreUnusableError(f"{url} cannot be opened: {_in_a_line(error)}") from None
         return cls(remote, url)
@@ -105,12 +103,29 @@ class Bucket:
     @contextmanager
     def _answering(self) -> Iterator[None]:
         try:
-            yield
+            with _panics_told(self._url):
+                yield
         except (AlreadyExistsError, PreconditionError):
             raise ConflictError(self._url) from None
         except (BaseError, OSError, RuntimeError) as error:
             message = f"the evidence store {self._url} does not answer: {_in_a_line(error)}"
             raise StoreUnreachableError(message) from None
+
+
+@contextmanager
+def _panics_told(url: str) -> Iterator[None]:
+    """Turn a panic of `obstore`, by which it meets a configuration that it cannot use, into words.
+
+    Raises:
+        StoreUnusableError: When the body panics.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # pyo3's own, which cannot be imported
+            raise
+        why = f"{_in_a_line(error)}; what is wrong may be the endpoint, the region or a credential"
+        raise StoreUnusableError(f"{url} cannot be used as it is configured: {why}") from None
 
 
 def _in_a_line(error: BaseException) -> str:

@@ -42,6 +42,7 @@ class ObjectStore(Protocol):
 
     Every method raises `StoreUnreachableError`. A write that ends so, or in a `ConflictError`,
     may have been made all the same (an answer was lost, and the write repeated): read it back.
+    The first to be called may find out, too, that the store cannot be used as it is configured.
     """
 
     def get(self, key: str) -> Stored | None:

@@ -172,7 +172,8 @@ def send(notice: Notice, url: str) -> None:
 
     receiver = apprise.Apprise.instantiate(url, suppress_exceptions=True)
     if receiver is None and url.startswith(("http://", "https://")):
-        receiver = apprise.Apprise.instantiate(_webhook(notice, url), suppress_exceptions=True)
+        with suppress(ValueError):  # in urllib's words a part of the password may stand
+            receiver = apprise.Apprise.instantiate(_webhook(notice, url), suppress_exceptions=True)
     if receiver is None:
         message = "no URL of a webhook or of a service that apprise knows"
         raise ValueError(message)

@@ -19,6 +19,7 @@ from canary_pipeline.outside.git import Checkout
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.rollout.checkout import checkout_now
+from canary_pipeline.sources import by_flag
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
@@ -211,7 +212,7 @@ def recorded_plan(header: Header, settings: Settings, *, applies: bool = True) -
     """The plan of a rollout that was opened before: what it recorded then holds until its end.
 
     Only what is never written down (URLs with their secrets, the token) comes from the settings
-    at hand, and must still mean the same staging; and what a person gives there to mend a rollback.
+    at hand, and must still mean the same staging; and what a person gives there to mend it.
 
     Args:
         header: What was recorded.
@@ -240,8 +241,10 @@ def recorded_plan(header: Header, settings: Settings, *, applies: bool = True) -
     given = settings.sources
     if applies and "apply_command" in given and not header.skip_gates:
         _require_same_apply_command(header, plan)
-    mended = {name: getattr(plan, name) for name in MENDABLE if name in given}
-    return header.plan.model_copy(update=mended if header.changes_staging else {})
+    # A variable may be a service's own; it mends only where a rollback must work.
+    mending = given if header.changes_staging else by_flag(given)
+    mended = {name: getattr(plan, name) for name in MENDABLE if name in mending}
+    return header.plan.model_copy(update=mended)
 
 
 def _require_same_apply_command(header: Header, plan: Plan) -> None:

@@ -1,5 +1,7 @@
 """Objects that hosts share: one winner of every race, and stores that cannot promise it refused."""
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from socket import create_server
 
 import pytest
 
@@ -173,6 +176,72 @@ def test_a_store_that_is_away_is_unreachable_in_one_line(monkeypatch: pytest.Mon
         open_store("s3://evidence/prefix")
 
     assert "\n" not in str(away.value)
+
+
+EMPTY = (
+    "AWS_ALLOW_HTTP", "AWS_CONDITIONAL_PUT", "AWS_ENDPOINT", "AWS_REGION", "AWS_SESSION_TOKEN",
+    "AWS_SKIP_SIGNATURE", "AZURE_STORAGE_USE_EMULATOR", "GOOGLE_SERVICE_ACCOUNT",
+)  # fmt: skip
+
+
+def test_an_empty_variable_of_a_cloud_counts_as_unset_and_stays_for_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in EMPTY:
+        monkeypatch.setenv(name, "")
+    with careless_s3() as (address, _):
+        use_s3(monkeypatch, address)
+        open_store("s3://evidence/prefix")
+
+    assert {os.environ[name] for name in EMPTY} == {""}
+    inherited = subprocess.check_output([shutil.which("env") or "env"], text=True).splitlines()
+    assert {f"{name}=" for name in EMPTY} <= set(inherited)
+
+
+def test_with_an_empty_endpoint_the_cloud_s_own_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    with create_server(("127.0.0.1", 0)) as proxy:
+        proxy.settimeout(10)
+        use_s3(monkeypatch, "")
+        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        monkeypatch.setenv("NO_PROXY", "")
+
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(open_store, "s3://evidence/prefix")
+            asked, _ = proxy.accept()
+            line = asked.makefile().readline()
+            proxy.close()
+            asked.close()
+            assert isinstance(asking.exception(), StoreUnreachableError)
+
+    assert line == "CONNECT s3.us-east-1.amazonaws.com:443 HTTP/1.1\n"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["minio:9000", "//minio", "ftp://minio", "http://", "http://[::1", "https://h:99999"],
+)
+def test_an_endpoint_that_is_no_url_is_refused_by_its_name(
+    endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_s3(monkeypatch, endpoint)
+
+    with pytest.raises(
+        StoreUnusableError, match=r"AWS_ENDPOINT_URL is not usable .*; accepted: an"
+    ):
+        open_store("s3://evidence/prefix")
+
+
+def test_what_obstore_panics_at_is_refused_in_one_line_without_the_value(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    use_s3(monkeypatch, "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "s3cret\ntoken")
+
+    with pytest.raises(StoreUnusableError, match=r"^s3://evidence/prefix cannot .*: ") as refused:
+        open_store("s3://evidence/prefix")
+
+    assert "\n" not in str(refused.value)
+    assert "s3cret" not in str(refused.value)
 
 
 def test_another_host_s_server_must_be_https(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import AttemptOutcome
 from canary_pipeline.model.rows import GateRow
-from canary_pipeline.planning import Settings
+from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.conclusion import FOLDER_LOST, conclude
@@ -23,6 +23,7 @@ from canary_pipeline.store.journal import Journal
 from canary_pipeline_tests.builders import ENVIRONMENT, add, gate, passed
 from canary_pipeline_tests.conftest import files_with
 from canary_pipeline_tests.rollout.conftest import (
+    VARIABLES,
     FakeClock,
     commit,
     new_rollout,
@@ -322,10 +323,30 @@ AT_HAND: dict[str, str] = {
 def test_a_rollout_stays_with_what_it_planned(
     settings: Settings, evidence: Evidence, tmp_path: Path
 ) -> None:
-    """Also with its commands, where it applies nothing."""
-    other = settings_with(tmp_path, **AT_HAND)
+    """Also with its commands, checkout and timeout, where it applies nothing."""
+    (tmp_path / "other").mkdir()
+    other = settings_with(tmp_path / "other", CANARY_GATE_TIMEOUT_SECONDS="60", **AT_HAND)
 
     assert attempts.recorded_plan(evidence.header(), other) == settings.plan
+
+
+def test_the_checkout_and_the_timeout_that_a_person_gives_by_flag_hold_from_then_on(
+    settings: Settings, evidence: Evidence, clock: FakeClock, tmp_path: Path
+) -> None:
+    """Also where nothing is applied."""
+    then, now = str(tmp_path), str(tmp_path / "other")
+    Path(now).mkdir()
+    flags = {"repo_root": now, "gate_timeout_seconds": "7200"}
+    mended = resolve(ENVIRONMENT, {**VARIABLES, "OA_STAGING_REPO_ROOT": then}, flags)
+
+    context = enter_rollout(mended, evidence, "run-2", "a test", clock=clock)
+
+    expected = {"repo_root": now, "gate_timeout_seconds": 7200}
+    assert context.plan == evidence.header().plan == settings.plan.model_copy(update=expected)
+    assert [warning.message for warning in evidence.record().warnings] == [
+        "gate_timeout_seconds was 30 until now, and is 7200 from here on",
+        f"repo_root was {then!r} until now, and is {now!r} from here on",
+    ]
 
 
 def test_what_a_person_mends_when_a_rollout_goes_on_holds_from_then_on_and_is_a_warning(
