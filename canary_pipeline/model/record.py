@@ -24,7 +24,8 @@ class Attempt(Recorded):
     """One run that worked on a rollout.
 
     Attributes:
-        gates_to_run: The gates that this attempt runs; others passed before.
+        gates_to_run: The gates that this attempt runs. Of others what was seen before counts, if
+            anything of it does.
         anew: Whether nothing of earlier attempts counts, since they saw another commit.
         commit: The commit of the checkout when the attempt began; None where unknown.
         commit_after: The one when it ended, where that is another.
@@ -119,6 +120,7 @@ class InFlight(Recorded):
         probe: The cohort's row so far, once its probe has passed.
         soak_ends_at: When the soak is to end by the wall clock: for people.
         soaked_seconds: How much of the soak is done, by a monotonic clock.
+        soak: Which soak of the cohort it is, as its looks say; None as older versions wrote it.
         noted_at: When that was noted.
         said: What there is to tell of it, such as what the last look has shown.
     """
@@ -131,6 +133,7 @@ class InFlight(Recorded):
     probe: CohortRow | None = None
     soak_ends_at: str | None = None
     soaked_seconds: float | None = None
+    soak: int | None = None
     noted_at: str | None = None
     said: str | None = None
 

@@ -77,8 +77,8 @@ class GateRow(Row):
     """How a gate ended.
 
     Attributes:
-        reason: `exit_code`, `signal`, `timeout`, `cannot_start`, `log_not_written`, or
-            `--skip-gates`.
+        reason: `exit_code`, `signal`, `timeout`, `cannot_start`, `log_not_written`, `not_allowed`
+            where another environment's decision is judged, or `--skip-gates`.
         detail: The reason as a sentence.
         exit_code: None where the command did not exit by itself.
         duration_seconds: Wall time by a monotonic clock.
@@ -149,15 +149,18 @@ class CohortRow(Row):
     """How a cohort ended.
 
     Attributes:
-        reason: A skip reason, `http_status`, the kind of transport error, or where the rollout
-            makes its cohorts live `apply_failed`, `percent_not_live`, `shadow_not_live` or
-            `percent_drifted`.
+        reason: A skip reason, `http_status`, the kind of transport error; of what is watched
+            `limit_exceeded`, `health_unknown` or `probe_failed_in_soak`; or where the rollout
+            makes its cohorts live `apply_failed`, `percent_not_live`, `shadow_not_live`,
+            `canary_forced_off` or `percent_drifted`.
         missing: Which settings were missing, where that is the reason.
         error: A transport error as a sentence.
         response_file: Relative to the rollout's folder; None where no body came.
         probe_seconds: How long the probe took, by a monotonic clock; None where none was sent.
         soak_seconds: The soak that was planned; 0 where nothing soaked.
         soaked_seconds: How long it soaked by a monotonic clock; None in rows of an older version.
+        soak: Which soak of the cohort it was, as its looks say; None where none was to be taken,
+            and in rows of an older version.
         duration_seconds: From the cohort's start to its end, by a monotonic clock.
         driver: Who the control service says would serve the probed thread.
         apply_seconds: How long the apply command took.
@@ -180,6 +183,7 @@ class CohortRow(Row):
     soak_ended_at: str | None = None
     soak_seconds: float = 0.0
     soaked_seconds: float | None = None
+    soak: int | None = None
     duration_seconds: float = 0.0
     driver: str | None = None
     routing_reason: str | None = None
@@ -201,7 +205,7 @@ class CohortRow(Row):
             {
                 "reason", "missing", "response_sha256", "driver", "routing_reason",
                 "probe_seconds", "apply_exit_code", "apply_seconds", "apply_log_file",
-                "apply_log_sha256", "live", "live_after_soak", "soaked_seconds",
+                "apply_log_sha256", "live", "live_after_soak", "soaked_seconds", "soak",
                 "health_file", "health_sha256",
             }
         )  # fmt: skip
@@ -212,8 +216,8 @@ class RollbackRow(Row):
 
     Attributes:
         status: `skipped` where the cohort is held on purpose, or somebody has set less since.
-        reason: `held`, `not_raised`, `rollback_failed`, `rollback_stopped`, `percent_not_live` or
-            `shadow_not_live`.
+        reason: `held`, `not_raised`, `rollback_failed`, `rollback_stopped`,
+            `rollback_not_verified`, `percent_not_live` or `shadow_not_live`.
         detail: The reason as a sentence.
         cause: Why staging was to be restored.
         wanted: What was live before the first cohort.

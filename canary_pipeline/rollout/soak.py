@@ -66,9 +66,13 @@ class _Soak:
         """Write down how far it is."""
         left = self.cohort.plan.soak_seconds - self.soaked
         ends_at = rfc3339(self.cohort.context.clock.now() + timedelta(seconds=left))
-        said = _last_look(self.judgement)
         return self.cohort.note(
-            "soak", probe=self.row, soak_ends_at=ends_at, soaked_seconds=self.soaked, said=said
+            "soak",
+            probe=self.row,
+            soak_ends_at=ends_at,
+            soaked_seconds=self.soaked,
+            soak=self.number,
+            said=_last_look(self.judgement),
         )
 
     def look(self) -> None:
@@ -114,12 +118,14 @@ def _begun(cohort: Cohort, row: CohortRow, interrupted: InFlight | None) -> _Soa
         return _Soak(cohort, row, None, None, 1, clock.monotonic() - soaked)
     looks = cohort.context.evidence.looks(cohort.percent)
     number = looks[-1].soak if looks else 0
-    judgement = judge(watch, last_soak(looks)) if looks else Judgement(watch)
-    elapsed = _elapsed(cohort, judgement, soaked) if interrupted and number else None
-    if elapsed is None:
-        anew = row.model_copy(update={"soak_started_at": now})
-        return _Soak(cohort, anew, watch, Judgement(watch), number + 1, clock.monotonic())
-    return _Soak(cohort, row, watch, judgement, number, clock.monotonic() - elapsed)
+    # Killed before its first look, a soak has a number of its own: the looks are an earlier one's.
+    if interrupted is not None and interrupted.soak == number:
+        judgement = judge(watch, last_soak(looks))
+        elapsed = _elapsed(cohort, judgement, soaked)
+        if elapsed is not None:
+            return _Soak(cohort, row, watch, judgement, number, clock.monotonic() - elapsed)
+    anew = row.model_copy(update={"soak_started_at": now})
+    return _Soak(cohort, anew, watch, Judgement(watch), number + 1, clock.monotonic())
 
 
 def _elapsed(cohort: Cohort, judgement: Judgement, soaked: float) -> float | None:
@@ -133,7 +139,7 @@ def _elapsed(cohort: Cohort, judgement: Judgement, soaked: float) -> float | Non
     if judgement.watch.limits:
         elapsed = elapsed_after_kill(judgement, cohort.context.clock.now())
         if elapsed is None:
-            cohort.say("nobody has watched for too long: the soak starts anew")
+            cohort.say("it went unwatched for too long; the soak starts anew")
         return elapsed
     return max(soaked, last.elapsed_seconds if last else 0.0)
 
@@ -172,7 +178,8 @@ def _ended(under_way: _Soak, verdict: Verdict | None) -> CohortRow:
         "soaked_seconds": round(under_way.soaked, 3),
     }
     if under_way.watch is not None:
-        ended |= {"health_file": name, "health_sha256": evidence.sha256(name)}
+        digest = evidence.sha256(name)
+        ended |= {"soak": under_way.number, "health_file": name, "health_sha256": digest}
     if verdict is not None and not verdict.passed:
         cohort.say(f"{verdict.reason}: {verdict.text}")
         if cohort.plan.skip_gates:  # a dry run watches, and does not judge

@@ -14,6 +14,7 @@ from canary_pipeline.planning import Settings
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.steps import steps_of
 from canary_pipeline_tests.builders import add, cohort, gate
 from canary_pipeline_tests.conftest import TOKEN, cohort_rows, files_with
 from canary_pipeline_tests.fake_staging import (
@@ -324,6 +325,29 @@ def test_snapshots_are_taken_before_the_probe_and_after_the_soak(
     }
 
 
+def test_what_was_before_a_rollout_is_kept_until_everything_is_done_anew(
+    context: Context, staging: FakeStaging
+) -> None:
+    opening, files = steps_of((), ()).opening, context.evidence.folder.glob
+
+    def opened(asked: Context) -> dict[str, int]:
+        opening.run(asked)
+        found = files("*_before.json")
+        return {file.name: json.loads(file.read_text())["data"]["count"] for file in found}
+
+    staging.snapshots["/s"] = answer(500, "{}")
+    first = asking(context, staging, "/m", "/s")
+    assert opened(first) == {"runtime_metrics_before.json": 1}
+    del staging.snapshots["/s"]
+
+    kept = {"runtime_metrics_before.json": 1, "control_status_before.json": 3}
+    second = next_attempt(first)
+    assert opened(second) == kept, "what could not be had is asked for once more"
+    context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
+    anew = {"runtime_metrics_before.json": 4, "control_status_before.json": 5}
+    assert opened(second) == anew
+
+
 @pytest.mark.parametrize("behaviour", [answer(500, "{}"), answer(200, "<html>"), reset_midway])
 def test_a_snapshot_that_fails_is_a_warning_and_no_file(
     behaviour: Behaviour, context: Context, staging: FakeStaging
@@ -423,6 +447,21 @@ def test_an_interrupted_soak_is_not_gone_on_with_at_another_commit(
     run_cohort(5, second)
 
     assert sum(clock.slept) == pytest.approx(10)
+    assert staging.probed == [5, 5]
+
+
+def test_a_soak_of_an_earlier_attempt_is_not_gone_on_with_once_another_has_begun_anew(
+    context: Context, clock: FakeClock, staging: FakeStaging
+) -> None:
+    interrupt_after(7, context)
+    second = next_attempt(context)
+    context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
+    add(context.evidence, gate("one", of=2), gate("two", of=2))
+    interrupt_after(2, second)
+
+    row = run_cohort(5, next_attempt(context, 3))
+
+    assert sum(clock.slept) == row.soaked_seconds == pytest.approx(10)
     assert staging.probed == [5, 5]
 
 
