@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -352,6 +352,20 @@ def statuses(folder: Path) -> list[tuple[int, str, str | None]]:
     return [
         (row["cohort_percent"], row["status"], row.get("reason")) for row in cohort_rows(folder)
     ]
+
+
+def under_way(folder: Path) -> list[dict[str, Any]]:
+    """What the steps of a rollout that have begun and not ended are doing."""
+    found = []
+    for file in folder.glob("in-flight/*.json"):
+        with suppress(FileNotFoundError):  # it has ended meanwhile
+            found.append(json.loads(file.read_text()))
+    return found
+
+
+def soaks(folder: Path) -> bool:
+    """Whether a cohort of a rollout soaks now."""
+    return any(state["phase"] == "soak" for state in under_way(folder))
 
 
 def decision(folder: Path) -> str:

@@ -25,6 +25,7 @@ from canary_pipeline_tests.conftest import (
     decision,
     new_checkout,
     new_commands,
+    soaks,
     statuses,
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
@@ -213,11 +214,7 @@ def dev(world: World) -> Dev:
 
 
 def soaking(commands: Commands) -> Path | None:
-    for folder in commands.folders:
-        for file in folder.glob("in-flight/cohort-*.json"):
-            if '"soak"' in file.read_text():
-                return folder
-    return None
+    return next(filter(soaks, commands.folders), None)
 
 
 def test_a_launch_with_untouched_config_is_allowed_and_tagged(dev: Dev) -> None:

@@ -1,6 +1,5 @@
 """Stopping a rollout wherever it is, and going on with it."""
 
-import json
 import os
 import re
 import signal
@@ -24,6 +23,7 @@ from canary_pipeline_tests.conftest import (
     decision,
     gate_rows,
     statuses,
+    under_way,
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer, never
 
@@ -32,12 +32,7 @@ SLOW = pytest.mark.slow
 
 def in_flight(commands: Commands) -> list[dict[str, Any]]:
     """What the steps of the newest rollout that have begun and not ended are doing."""
-    folder = commands.folders[-1] if commands.folders else None
-    found = []
-    for file in folder.glob("in-flight/*.json") if folder else []:
-        with suppress(FileNotFoundError):  # it has ended meanwhile
-            found.append(json.loads(file.read_text()))
-    return found
+    return [state for folder in commands.folders[-1:] for state in under_way(folder)]
 
 
 def in_phase(commands: Commands, phase: str) -> bool:

@@ -6,7 +6,14 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from canary_pipeline_tests.conftest import CORE, GATES, Checkout, Commands, await_true
+from canary_pipeline_tests.conftest import (
+    CORE,
+    GATES,
+    Checkout,
+    Commands,
+    await_true,
+    soaks,
+)
 from canary_pipeline_tests.fake_staging import GOOD, Behaviour, FakeStaging, answer
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply
 
@@ -79,17 +86,12 @@ class Scenario:
         words = ("canary-rollout",) if as_people_do else CORE
         process = world.commands.start(*words, "run", *self.arguments.split())
         if self.stop_in_soak:
-            await_true(lambda: _soaks(world.commands), seconds=90)
+            await_true(lambda: any(map(soaks, world.commands.folders)), seconds=90)
             process.send_signal(signal.SIGTERM)
         result = world.commands.finish(process)
         assert result.code == self.code, result.out + result.err
         [folder] = world.commands.folders
         return folder
-
-
-def _soaks(commands: Commands) -> bool:
-    steps = [file for folder in commands.folders for file in folder.glob("in-flight/*.json")]
-    return any('"phase": "soak"' in file.read_text() for file in steps)
 
 
 SCENARIOS = {

@@ -15,7 +15,15 @@ import dagster as dg
 import pytest
 
 from canary_pipeline.outside.lease import EXPIRY_SECONDS
-from canary_pipeline_tests.conftest import CORE, PROGRAMS, Checkout, Commands, Result, await_true
+from canary_pipeline_tests.conftest import (
+    CORE,
+    PROGRAMS,
+    Checkout,
+    Commands,
+    Result,
+    await_true,
+    under_way,
+)
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.live_staging import APPLY_VARIABLE, FAKE_APPLY, let_apply, live_in
 from canary_pipeline_tests.machines.servers import Postgres, Server, postgresql, redis
@@ -94,8 +102,8 @@ class World:
 
 
 def _in_phase(shared: Path, phase: str) -> bool:
-    states = shared.glob("rollouts/staging/*/in-flight/*.json")
-    return any(f'"phase": "{phase}"' in file.read_text() for file in states)
+    rollouts = shared.glob("rollouts/staging/*")
+    return any(state["phase"] == phase for folder in rollouts for state in under_way(folder))
 
 
 def kill(process: Process) -> None:

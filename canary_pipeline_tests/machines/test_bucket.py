@@ -6,7 +6,12 @@ from uuid import uuid4
 
 import pytest
 
-from canary_pipeline_tests.conftest import await_true, statuses
+from canary_pipeline_tests.conftest import (
+    await_true,
+    soaks,
+    statuses,
+    under_way,
+)
 from canary_pipeline_tests.machines.conftest import SOAK, URL, World
 from canary_pipeline_tests.outside.s3_server import Network, seaweedfs
 
@@ -28,21 +33,13 @@ def network(world: World, tmp_path: Path) -> Iterator[Network]:
         network.cut()
 
 
-def in_flight(world: World) -> list[str]:
-    return [
-        file.read_text()
-        for each in world.one.commands.folders
-        for file in each.glob("in-flight/cohort-*")
-    ]
-
-
 @pytest.mark.machines
 def test_a_network_that_is_cut_in_a_soak_costs_nothing(world: World, network: Network) -> None:
     process = world.one.start("run", "--cohorts", "5", **{SOAK: "15"})
-    await_true(lambda: any('"soak"' in text for text in in_flight(world)), seconds=90)
+    await_true(lambda: any(map(soaks, world.one.commands.folders)), seconds=90)
     network.cut()
-    before = in_flight(world)
-    await_true(lambda: in_flight(world) != before)  # noted every 5 s
+    before = under_way(world.one.folder)
+    await_true(lambda: under_way(world.one.folder) != before)  # noted every 5 s
     refused = world.other.run("run", "--cohorts", "5")
     assert (refused.code, "is under way" in refused.err) == (3, True), refused
     network.mend()
@@ -57,7 +54,7 @@ def test_a_network_that_is_cut_in_a_soak_costs_nothing(world: World, network: Ne
 
 def test_a_network_that_stays_cut_ends_without_a_decision(world: World, network: Network) -> None:
     process = world.one.start("run", "--cohorts", "5", **{SOAK: "3"})
-    await_true(lambda: any('"soak"' in text for text in in_flight(world)), seconds=90)
+    await_true(lambda: any(map(soaks, world.one.commands.folders)), seconds=90)
     network.cut()
 
     out, _ = process.communicate(timeout=200)

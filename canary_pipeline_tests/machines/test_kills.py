@@ -21,7 +21,12 @@ import pytest
 from canary_pipeline.outside.lease import read_lease
 from canary_pipeline.outside.shared_folder import SharedFolder
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline_tests.conftest import decision, new_checkout, rows
+from canary_pipeline_tests.conftest import (
+    decision,
+    new_checkout,
+    rows,
+    under_way,
+)
 from canary_pipeline_tests.fake_staging import GOOD, Behaviour, FakeStaging, answer
 from canary_pipeline_tests.forked_core import Ended
 from canary_pipeline_tests.live_staging import (
@@ -195,8 +200,8 @@ def killing(
 
 def in_soak(world: World) -> bool:
     """Whether the second cohort soaks; if so, wait until that is published."""
-    states = world.one.folder.glob("in-flight/cohort-100.json")
-    if not any('"phase": "soak"' in state.read_text() for state in states):
+    states = under_way(world.one.folder)
+    if not any((each["step"], each["phase"]) == ("cohort 100", "soak") for each in states):
         return False
     world.await_phase("soak")
     return True

@@ -10,7 +10,9 @@ from canary_pipeline_tests.conftest import (
     Commands,
     await_true,
     decision,
+    soaks,
     statuses,
+    under_way,
 )
 from canary_pipeline_tests.machines.conftest import SOAK, History
 from canary_pipeline_tests.machines.servers import Server
@@ -58,13 +60,8 @@ def test_a_run_that_is_launched_and_queued_ends_with_its_decision(
     assert told(history, home) == [("SUCCESS", "allow")]
 
 
-def notes(commands: Commands) -> list[str]:
-    return [
-        file.read_text()
-        for folder in commands.folders
-        for file in folder.glob("in-flight/cohort-*")
-        if '"soak"' in file.read_text()
-    ]
+def notes(commands: Commands) -> list[object]:
+    return [state for folder in filter(soaks, commands.folders) for state in under_way(folder)]
 
 
 @pytest.mark.machines

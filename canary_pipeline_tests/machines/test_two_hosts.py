@@ -9,7 +9,13 @@ import pytest
 from canary_pipeline.model.decision import decide
 from canary_pipeline.outside.lease import RENEW_SECONDS
 from canary_pipeline.store.folder import Evidence
-from canary_pipeline_tests.conftest import await_true, cohort_rows, decision, statuses
+from canary_pipeline_tests.conftest import (
+    await_true,
+    cohort_rows,
+    decision,
+    soaks,
+    statuses,
+)
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.machines.conftest import SOAK, URL, World, kill
 
@@ -152,10 +158,7 @@ def test_commands_know_the_token_of_the_claim(world: World) -> None:
 
 def test_on_one_machine_a_lock_file_that_is_taken_away_stops_the_rollout(world: World) -> None:
     process = world.one.start("run", "--cohorts", "5", **{SOAK: "60", URL: ""})
-    await_true(
-        lambda: [each for each in world.one.commands.folders if any(each.glob("in-flight/c*"))]
-    )
-    await_true(lambda: '"soak"' in next(world.one.folder.glob("in-flight/*")).read_text())
+    await_true(lambda: any(map(soaks, world.one.commands.folders)))
     [lock] = (world.one.commands.folder.parent / "claims").iterdir()
     assert json.loads(lock.read_text())["started by"] == "canary-rollout"
     lock.unlink()
