@@ -244,10 +244,24 @@ def test_what_obstore_panics_at_is_refused_in_one_line_without_the_value(
     assert "s3cret" not in str(refused.value)
 
 
-def test_another_host_s_server_must_be_https(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_s3(monkeypatch, "http://198.51.100.7:1")
+@pytest.mark.parametrize("allowed", ["", "false", "soon"])
+def test_another_host_s_server_must_be_https_and_the_refusal_says_what_allows_http(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with careless_s3(host="127.0.0.2") as (address, held):  # none of the names of this host
+        use_s3(monkeypatch, address.replace("//", "//user:s3cret@"))
+        monkeypatch.setenv("AWS_ALLOW_HTTP", allowed)
+        with pytest.raises(StoreUnusableError, match=f"{address}.*AWS_ALLOW_HTTP=true") as refused:
+            open_store("s3://evidence/prefix")
 
-    with pytest.raises((StoreUnusableError, StoreUnreachableError), match=r"(?i)http"):
+        assert "s3cret" not in str(refused.value)
+        assert held() == 0
+
+
+def test_http_to_another_host_is_what_somebody_may_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with careless_s3(host="127.0.0.2") as (address, _):
+        use_s3(monkeypatch, address)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
         open_store("s3://evidence/prefix")
 
 
