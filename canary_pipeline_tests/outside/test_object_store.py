@@ -20,6 +20,7 @@ from canary_pipeline.outside.object_store import (
     StoreUnusableError,
 )
 from canary_pipeline.outside.open_store import open_store
+from canary_pipeline_tests.odd_host import mounted
 from canary_pipeline_tests.outside.conftest import use_s3
 from canary_pipeline_tests.outside.s3_server import Ignores, careless_s3, free_ports
 
@@ -120,6 +121,35 @@ def test_opening_leaves_nothing_behind(url: str) -> None:
     store = open_store(url)
 
     assert list(store.keys("self-test")) == []
+
+
+def test_who_only_reads_opens_a_store_without_writing_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with careless_s3("If-None-Match") as (address, held):  # or else refused
+        use_s3(monkeypatch, address)
+        open_store("s3://evidence/prefix", tries=False)
+        assert held() == 0
+
+    with pytest.raises(StoreUnusableError, match="is none of s3://"):
+        open_store("https://bucket.example/prefix", tries=False)
+    with pytest.raises(StoreUnusableError, match=r"no folder that can be read: is it mounted\?"):
+        open_store("file:///no/such/folder", tries=False)
+
+
+def test_a_share_that_is_mounted_to_be_read_can_be_read(tmp_path: Path) -> None:
+    open_store(f"file://{tmp_path}").put("key", b"here")
+    read_only = mounted(
+        f"mount --bind '{tmp_path}' '{tmp_path}'; mount -o remount,ro,bind '{tmp_path}'"
+    )
+    program = (
+        "from canary_pipeline.outside.open_store import open_store\n"
+        f"print(open_store('file://{tmp_path}', tries=False).get('key').data)\n"
+    )
+
+    printed = subprocess.check_output([*read_only, sys.executable, "-c", program], text=True)
+
+    assert printed == "b'here'\n"
 
 
 @pytest.mark.parametrize("ignores", ["If-None-Match", "If-Match"])
