@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import SplitResult, urlsplit
 
+from canary_pipeline.model.urls import shown_url
 from canary_pipeline.outside.object_store import StoreUnusableError
 
 OF_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
 
 ENDPOINT = "AWS_ENDPOINT_URL"
+ALLOW_HTTP = "AWS_ALLOW_HTTP"
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -35,13 +37,21 @@ def without_empty_ones() -> Iterator[None]:
 
 
 def http_is_allowed() -> bool:
-    """Whether the S3 server that is named may be asked without TLS: on this host alone.
+    """Whether an S3 server may be asked without TLS: one on this host, or where somebody says so.
 
     Raises:
-        StoreUnusableError: When what is named is no server.
+        StoreUnusableError: When the server that is named is none, or must be asked with TLS.
     """
+    allowed = os.environ.get(ALLOW_HTTP, "").lower() in ("1", "on", "true", "y", "yes")
     given = os.environ.get(ENDPOINT)
-    return _server(given).hostname in LOOPBACK if given else False
+    if not given:
+        return allowed
+    server = _server(given)
+    allowed = allowed or server.hostname in LOOPBACK
+    if server.scheme == "http" and not allowed:
+        message = f"{ENDPOINT} is {shown_url(given)}; accepted: https, or http on this host"
+        raise StoreUnusableError(f"{message}; {ALLOW_HTTP}=true allows http on a network of yours")
+    return allowed
 
 
 def _server(text: str) -> SplitResult:

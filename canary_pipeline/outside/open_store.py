@@ -15,12 +15,13 @@ from canary_pipeline.outside.object_store import (
 from canary_pipeline.outside.shared_folder import SharedFolder
 
 
-def open_store(url: str) -> ObjectStore:
+def open_store(url: str, *, tries: bool = True) -> ObjectStore:
     """Open a store, and try that it refuses what it must refuse.
 
     Args:
         url: `s3://bucket/prefix`, `gs://…` or `az://…`, with credentials from the environment
             (`AWS_ENDPOINT_URL` for a server of one's own), or `file:///shared/folder`.
+        tries: Whether to try that, by writing; who only reads need not, and may not be able to.
 
     Raises:
         StoreUnusableError: When the URL is not accepted, or the store ignores conditions.
@@ -34,7 +35,7 @@ def open_store(url: str) -> ObjectStore:
         )
     store: ObjectStore
     if parts.scheme == "file" and not parts.netloc:
-        store = SharedFolder(Path(unquote(parts.path)))
+        store = SharedFolder(Path(unquote(parts.path)), writes=tries)
     elif parts.scheme in ("s3", "gs", "az") and parts.netloc:
         try:
             from canary_pipeline.outside.bucket import Bucket  # noqa: PLC0415 - an extra
@@ -47,7 +48,8 @@ def open_store(url: str) -> ObjectStore:
             f"the evidence URL {url!r} is none of s3://bucket/prefix, gs://bucket/prefix, "
             "az://container/prefix, file:///shared/folder"
         )
-    _try_conditions(store, url)
+    if tries:
+        _try_conditions(store, url)
     return store
 
 

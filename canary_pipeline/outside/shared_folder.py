@@ -27,19 +27,25 @@ LOCK_SECONDS = 10.0
 class SharedFolder:
     """Objects as files below a folder; a reader never sees half of one."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
         """Use a folder that is there.
+
+        Args:
+            root: The folder.
+            writes: Whether more is to be done than to read.
 
         Raises:
             StoreUnusableError: When it is not: a share that is not mounted must not be made up.
         """
-        if not root.is_dir() or not os.access(root, os.W_OK):
+        may_write = os.access(root, os.W_OK)
+        if not root.is_dir() or (writes and not may_write):
+            done = "written" if writes else "read"
             raise StoreUnusableError(
-                f"file://{root} is no folder that can be written: is it mounted?"
+                f"file://{root} is no folder that can be {done}: is it mounted?"
             )
         self._root = root
         self._marker = root / ".canary-evidence"
-        if not self._marker.exists():
+        if may_write and not self._marker.exists():
             self._marker.touch()
 
     def get(self, key: str) -> Stored | None:

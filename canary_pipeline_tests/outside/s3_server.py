@@ -143,14 +143,16 @@ def etag(data: bytes) -> str:
 
 
 @contextmanager
-def careless_s3(*ignores: Ignores) -> Iterator[tuple[str, Callable[[], int]]]:
+def careless_s3(
+    *ignores: Ignores, host: str = "127.0.0.1"
+) -> Iterator[tuple[str, Callable[[], int]]]:
     """A server that ignores conditions; yields its address, and how many objects it holds."""
     handler = type("Handler", (CarelessS3,), {"objects": {}, "ignores": ignores})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer((host, 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", lambda: len(handler.objects)  # type: ignore[attr-defined]
+        yield f"http://{host}:{server.server_port}", lambda: len(handler.objects)  # type: ignore[attr-defined]
     finally:
         server.shutdown()
         server.server_close()

@@ -20,6 +20,7 @@ from canary_pipeline.outside.object_store import (
     StoreUnusableError,
 )
 from canary_pipeline.outside.open_store import open_store
+from canary_pipeline_tests.odd_host import mounted
 from canary_pipeline_tests.outside.conftest import use_s3
 from canary_pipeline_tests.outside.s3_server import Ignores, careless_s3, free_ports
 
@@ -120,6 +121,35 @@ def test_opening_leaves_nothing_behind(url: str) -> None:
     store = open_store(url)
 
     assert list(store.keys("self-test")) == []
+
+
+def test_who_only_reads_opens_a_store_without_writing_to_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with careless_s3("If-None-Match") as (address, held):  # or else refused
+        use_s3(monkeypatch, address)
+        open_store("s3://evidence/prefix", tries=False)
+        assert held() == 0
+
+    with pytest.raises(StoreUnusableError, match="is none of s3://"):
+        open_store("https://bucket.example/prefix", tries=False)
+    with pytest.raises(StoreUnusableError, match=r"no folder that can be read: is it mounted\?"):
+        open_store("file:///no/such/folder", tries=False)
+
+
+def test_a_share_that_is_mounted_to_be_read_can_be_read(tmp_path: Path) -> None:
+    open_store(f"file://{tmp_path}").put("key", b"here")
+    read_only = mounted(
+        f"mount --bind '{tmp_path}' '{tmp_path}'; mount -o remount,ro,bind '{tmp_path}'"
+    )
+    program = (
+        "from canary_pipeline.outside.open_store import open_store\n"
+        f"print(open_store('file://{tmp_path}', tries=False).get('key').data)\n"
+    )
+
+    printed = subprocess.check_output([*read_only, sys.executable, "-c", program], text=True)
+
+    assert printed == "b'here'\n"
 
 
 @pytest.mark.parametrize("ignores", ["If-None-Match", "If-Match"])
@@ -244,10 +274,24 @@ def test_what_obstore_panics_at_is_refused_in_one_line_without_the_value(
     assert "s3cret" not in str(refused.value)
 
 
-def test_another_host_s_server_must_be_https(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_s3(monkeypatch, "http://198.51.100.7:1")
+@pytest.mark.parametrize("allowed", ["", "false", "soon"])
+def test_another_host_s_server_must_be_https_and_the_refusal_says_what_allows_http(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with careless_s3(host="127.0.0.2") as (address, held):  # none of the names of this host
+        use_s3(monkeypatch, address.replace("//", "//user:s3cret@"))
+        monkeypatch.setenv("AWS_ALLOW_HTTP", allowed)
+        with pytest.raises(StoreUnusableError, match=f"{address}.*AWS_ALLOW_HTTP=true") as refused:
+            open_store("s3://evidence/prefix")
 
-    with pytest.raises((StoreUnusableError, StoreUnreachableError), match=r"(?i)http"):
+        assert "s3cret" not in str(refused.value)
+        assert held() == 0
+
+
+def test_http_to_another_host_is_what_somebody_may_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    with careless_s3(host="127.0.0.2") as (address, _):
+        use_s3(monkeypatch, address)
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
         open_store("s3://evidence/prefix")
 
 
