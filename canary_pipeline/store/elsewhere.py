@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from operator import itemgetter
 from pathlib import Path
 
@@ -131,9 +131,9 @@ def each_elsewhere(
 ) -> list[Elsewhere]:
     """Those of some environments that every host sees; raises what `elsewhere` does.
 
-    Opening a store tries it, so each is opened once.
+    Each store is opened once, and not tried: who only reads may not be allowed to write.
     """
-    opened = cache(open_store)
+    opened = cache(partial(open_store, tries=False))
     urls = ((evidence_url(each, variables), each) for each in environments)
     return [Elsewhere(opened(url), each) for url, each in urls if url is not None]
 

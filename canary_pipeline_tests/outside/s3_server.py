@@ -21,7 +21,7 @@ from canary_pipeline_tests.conftest import await_true
 
 WEED = Path(sys.executable).with_name("weed")
 
-Ignores = Literal["If-None-Match", "If-Match"]
+Ignores = Literal["If-None-Match", "If-Match", "answers"]
 
 
 @contextmanager
@@ -99,10 +99,14 @@ def _makes_a_bucket(address: str) -> bool:
 
 
 class CarelessS3(BaseHTTPRequestHandler):
-    """Keeps objects in memory, and honours no condition of the kinds it ignores."""
+    """Keeps objects in memory, and honours no condition of the kinds it ignores.
+
+    One that is careless with answers makes every write, and says the first time that it did not.
+    """
 
     objects: dict[str, bytes]
     ignores: Sequence[Ignores]
+    made: list[bytes]
 
     def do_PUT(self) -> None:
         data = self.rfile.read(int(self.headers["Content-Length"]))
@@ -116,7 +120,13 @@ class CarelessS3(BaseHTTPRequestHandler):
             self._answer(412)
             return
         self.objects[self.path] = data
-        self._answer(200, data)
+        is_lost = "answers" in self.ignores and data not in self.made
+        self.made.append(data)
+        self._answer(503 if is_lost else 200, data)
+
+    def do_GET(self) -> None:
+        data = self.objects[self.path]
+        self._answer(200, data, data)
 
     def do_DELETE(self) -> None:
         self.objects.pop(self.path, None)
@@ -147,7 +157,7 @@ def careless_s3(
     *ignores: Ignores, host: str = "127.0.0.1"
 ) -> Iterator[tuple[str, Callable[[], int]]]:
     """A server that ignores conditions; yields its address, and how many objects it holds."""
-    handler = type("Handler", (CarelessS3,), {"objects": {}, "ignores": ignores})
+    handler = type("Handler", (CarelessS3,), {"objects": {}, "ignores": ignores, "made": []})
     server = ThreadingHTTPServer((host, 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

@@ -167,6 +167,15 @@ def test_a_store_that_ignores_a_condition_is_refused(
         open_store("s3://evidence/prefix")
 
 
+def test_a_store_whose_answers_are_lost_is_not_taken_for_one_that_ignores_conditions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with careless_s3("answers") as (address, held):
+        use_s3(monkeypatch, address)
+        open_store("s3://evidence/prefix")
+        assert held() == 0
+
+
 @pytest.mark.parametrize(
     "url",
     [
