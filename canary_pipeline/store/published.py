@@ -43,7 +43,8 @@ class _Entry(BaseModel):
     Attributes:
         seen: Inode, size, modification time in ns as it was published; None if it was not.
         etag: The object's.
-        sent: SHA-256 of what was sent last and before, since an answer may have been lost.
+        sent: SHA-256 of what the object may hold: what it held when the store answered last, and
+            all that was sent since.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,15 +197,15 @@ class Published:
 
     def _swap(self, name: str, data: bytes, seen: tuple[int, int, int] | None) -> None:
         """Replace nothing but what this host has published before."""
-        known, key = self._known.get(name, _Entry()), self._key(name)
-        known = _Entry(etag=known.etag, sent=(_digest(data), *known.sent)[:3])
+        known, key, sent = self._known.get(name, _Entry()), self._key(name), _digest(data)
+        known = _Entry(etag=known.etag, sent=tuple(dict.fromkeys((sent, *known.sent))))
         self._note(name, known)
         etag = known.etag
         for _ in range(ATTEMPTS):
             with suppress(ConflictError):
                 swapped = self._store.swap(key, data, etag) if etag else None
                 new = swapped or self._store.create(key, data)
-                self._note(name, known.model_copy(update={"seen": seen, "etag": new}))
+                self._note(name, _Entry(seen=seen, etag=new, sent=(sent,)))
                 return
             stored = self._store.get(key)
             if stored is not None and not _goes_on(name, data, stored, known):

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,12 +46,12 @@ def contents(folder: Path) -> dict[str, str]:
 
 @dataclass
 class Wrapped:
-    """A store in which writes can be made to fail, before or after they are made."""
+    """A store that is away at some writes, by their numbers, or whose answers to them get lost."""
 
     real: ObjectStore
     written: list[str] = field(default_factory=list)
-    fail_at: int = -1
-    made: bool = False
+    away: Container[int] = ()
+    lost: Container[int] = ()
 
     def get(self, key: str) -> Stored | None:
         return self.real.get(key)
@@ -76,12 +76,12 @@ class Wrapped:
 
     def _write(self, key: str, write: "object") -> object:
         assert callable(write)
+        number = len(self.written)
         self.written.append(key.removeprefix(f"{PREFIX}/"))
-        fails = len(self.written) - 1 == self.fail_at
-        if fails and not self.made:
+        if number in self.away:
             raise StoreUnreachableError
         result = write()
-        if fails:
+        if number in self.lost:
             raise StoreUnreachableError
         return result
 
@@ -148,7 +148,7 @@ def test_whenever_the_store_goes_away_nothing_is_lost_and_no_conclusion_stands_a
         shared = folder / "shared"
         shared.mkdir(parents=True)
         store = open_store(f"file://{shared}")
-        wrapped = Wrapped(store, fail_at=moment, made=made)
+        wrapped = Wrapped(store, away=set() if made else {moment}, lost={moment} if made else ())
         here = write(folder / "here", FILES)
         whole = Published(here, wrapped, PREFIX).publish_all()
         assert whole == (moment >= len(FILES))
@@ -163,6 +163,23 @@ def test_whenever_the_store_goes_away_nothing_is_lost_and_no_conclusion_stands_a
         Published(folder / "there", store, PREFIX).fetch()
 
         assert contents(folder / "there") == contents(here)
+
+
+@pytest.mark.parametrize("changes", ["ABCDE", "ABBBBC", "ABCCCD", "ABCDEFGHIJKLMNOPQRST", "ABABAC"])
+def test_an_outage_is_not_taken_for_another_host_however_often_the_file_changes_in_it(
+    store: ObjectStore, tmp_path: Path, changes: str
+) -> None:
+    name, last = "in-flight/cohort-5.json", len(changes) - 1
+    wrapped = Wrapped(store, lost={1}, away=range(2, last))
+
+    for number, content in enumerate(changes):
+        here = write(tmp_path / "here", {name: content})
+        # As after a kill: what was sent is read from the folder.
+        assert Published(here, wrapped, PREFIX).publish_all() == (number in (0, last))
+
+    found = store.get(f"{PREFIX}/{name}")
+    assert found
+    assert found.data.decode() == changes[-1]
 
 
 @pytest.mark.parametrize("name", ["rollout.json", "gate-results.jsonl", "SUMMARY.md"])
