@@ -7,6 +7,7 @@ from canary_pipeline.store.layout import (
     DECISION,
     HEADER,
     IN_FLIGHT,
+    LOGS,
     SIGNATURE,
     SUMMARY,
     UNPUBLISHED,
@@ -30,6 +31,11 @@ def order(name: str) -> tuple[int, str]:
 def passes(name: str) -> bool:
     """Whether a file may be taken away again: what a step did, or was decided, until the next."""
     return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)
+
+
+def is_log(name: str) -> bool:
+    """Whether a file is a command's log: it may be big, and no two attempts write the same one."""
+    return name.startswith(f"{LOGS}/")
 
 
 def is_evidence(name: str) -> bool:

@@ -1,9 +1,12 @@
 """A rollout's folder, published as it grows and fetched by another host."""
 
+import json
 import os
+import shutil
 import threading
 from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -226,6 +229,80 @@ def test_fetching_keeps_what_was_added_here_while_the_store_was_away(
     assert set(resumed.pending()) == later.keys()
     assert resumed.publish_all()
     assert not (here / "unpublished").exists()
+
+
+LOG = "logs/gate-one.log"
+
+
+def test_a_log_that_was_fetched_half_is_fetched_whole_and_never_published_over_the_whole_one(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    here, there = Published(write(tmp_path / "here", FILES), store, PREFIX), tmp_path / "there"
+    here.publish_all()
+    Published(there, store, PREFIX).fetch()
+    shutil.copytree(there, tmp_path / "copied")  # whose files have other inodes
+    write(tmp_path / "here", {LOG: "log, and all the rest of it"})
+    here.publish_all()
+
+    for folder in (there, tmp_path / "copied"):
+        fetched = Published(folder, store, PREFIX)
+        fetched.fetch()
+        assert (folder / LOG).read_text() == "log, and all the rest of it"
+        assert fetched.pending() == []
+        assert not (folder / "unpublished").exists()
+
+
+def test_a_log_that_gave_room_on_a_full_disk_stays_as_its_row_names_it(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "here", FILES)
+    Published(folder, store, PREFIX).publish_all()
+    write(folder, {LOG: "lo"})
+
+    for _ in range(2):  # the store goes away between
+        again = Published(folder, store, PREFIX)
+        again.fetch()
+        assert (folder / LOG).read_text() == "lo"
+        assert again.pending() == [LOG]
+
+
+@pytest.mark.parametrize(
+    ("here", "kept", "aside"),
+    [("lo", "log", False), ("log, and more", "log, and more", False), ("other", "log", True)],
+)
+def test_of_a_log_of_which_nothing_is_known_here_what_goes_on_from_the_published_one_is_kept(
+    store: ObjectStore, tmp_path: Path, here: str, kept: str, *, aside: bool
+) -> None:
+    Published(write(tmp_path / "one", FILES), store, PREFIX).publish_all()
+    folder = write(tmp_path / "two", {**FILES, LOG: here})
+
+    published = Published(folder, store, PREFIX)
+    published.fetch()
+
+    assert (folder / LOG).read_text() == kept
+    assert published.pending() == ([LOG] if kept == here else [])
+    assert (folder / "unpublished" / LOG).exists() == aside
+
+
+def test_a_log_that_an_older_version_has_kept_half_is_fetched_whole(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    Published(write(tmp_path / "here", FILES), store, PREFIX).publish_all()
+    there = tmp_path / "there"
+    Published(there, store, PREFIX).fetch()
+    # It took what it had fetched for what it had written, and did not look again.
+    write(there, {LOG: "lo"})
+    known = json.loads((there / ".published.json").read_text())
+    known[LOG] = {"seen": None, "etag": known[LOG]["etag"], "sent": [sha256(b"lo").hexdigest()]}
+    (there / ".published.json").write_text(json.dumps(known))
+
+    published = Published(there, store, PREFIX)
+    assert not published.is_current()
+    published.fetch()
+
+    assert (there / LOG).read_text() == "log"
+    assert published.is_current()
+    assert published.pending() == []
 
 
 def test_threads_of_a_rollout_publish_side_by_side(store: ObjectStore, tmp_path: Path) -> None:
