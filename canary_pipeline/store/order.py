@@ -28,6 +28,14 @@ def order(name: str) -> tuple[int, str]:
     return max((rank for rank, is_so in enumerate(ranks, 1) if is_so), default=0), name
 
 
+def rests_on(name: str, other: str) -> bool:
+    """Whether nobody is to see a file as long as they cannot see another one.
+
+    The header rests on nothing: whoever rolls back for this host reads there what was live before.
+    """
+    return name != HEADER and order(other)[0] < order(name)[0]
+
+
 def passes(name: str) -> bool:
     """Whether a file may be taken away again: what a step did, or was decided, until the next."""
     return name.startswith(f"{IN_FLIGHT}/") or name in (SIGNATURE, DECISION)

@@ -5,6 +5,7 @@ the next call; nothing that concludes is published before all that it rests on.
 """
 
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +18,22 @@ from canary_pipeline.outside.object_store import (
 )
 from canary_pipeline.store.known import Entry, Known, Seen, digest, seen_at, write
 from canary_pipeline.store.layout import DECISION, HEADER, SIGNATURE, SUMMARY, UNPUBLISHED
-from canary_pipeline.store.order import CONCLUDING, is_evidence, is_log, names_in, order, passes
+from canary_pipeline.store.order import (
+    CONCLUDING,
+    is_evidence,
+    is_log,
+    names_in,
+    order,
+    passes,
+    rests_on,
+)
 from canary_pipeline.store.writing import write_whole
 
 ATTEMPTS = 5
+
+PATIENCE_SECONDS = 5.0
+"""How long files that cannot be published may take before the others are left for later: a store
+that has no room for one says so at once, and one that is away may let each wait for a timeout."""
 
 
 class PublishedByAnotherError(Exception):
@@ -53,7 +66,8 @@ class Published:
         """Publish some files by their names in the folder; with what concludes, all the others.
 
         Returns:
-            Whether they are published; if not, the store is away, and they stay pending.
+            Whether they are published; if not, the store is away or has no room, and what is not
+            published stays pending.
 
         Raises:
             OSError: When the folder cannot be read or written.
@@ -63,12 +77,23 @@ class Published:
         if wanted & {*CONCLUDING}:
             wanted |= {name for name in self.pending() if name not in CONCLUDING}
         with self._guard:
+            return self._publish_each(sorted(wanted, key=order))
+
+    def _publish_each(self, names: Iterable[str]) -> bool:
+        """Publish files in their order; one that cannot be keeps back only what rests on it."""
+        failed: list[str] = []
+        patience = PATIENCE_SECONDS
+        for name in names:
+            began = time.monotonic()
             try:
-                for name in sorted(wanted, key=order):
+                if not any(rests_on(name, other) for other in failed):
                     self._publish(name)
             except StoreUnreachableError:
-                return False
-        return True
+                failed.append(name)
+                patience -= time.monotonic() - began
+                if patience < 0:
+                    break
+        return not failed
 
     def put(self, name: str, data: bytes) -> bool:
         """Publish all that is pending, then a file that concludes, and only then write that here.

@@ -49,12 +49,16 @@ def contents(folder: Path) -> dict[str, str]:
 
 @dataclass
 class Wrapped:
-    """A store that is away at some writes, by their numbers, or whose answers to them get lost."""
+    """A store that is away at some writes, by their numbers, or whose answers to them get lost.
+
+    It may have no room for files whose names begin with something.
+    """
 
     real: ObjectStore
     written: list[str] = field(default_factory=list)
     away: Container[int] = ()
     lost: Container[int] = ()
+    refused: str = "none"
 
     def get(self, key: str) -> Stored | None:
         return self.real.get(key)
@@ -79,9 +83,9 @@ class Wrapped:
 
     def _write(self, key: str, write: "object") -> object:
         assert callable(write)
-        number = len(self.written)
-        self.written.append(key.removeprefix(f"{PREFIX}/"))
-        if number in self.away:
+        number, name = len(self.written), key.removeprefix(f"{PREFIX}/")
+        self.written.append(name)
+        if number in self.away or name.startswith(self.refused):
             raise StoreUnreachableError
         result = write()
         if number in self.lost:
@@ -166,6 +170,43 @@ def test_whenever_the_store_goes_away_nothing_is_lost_and_no_conclusion_stands_a
         Published(folder / "there", store, PREFIX).fetch()
 
         assert contents(folder / "there") == contents(here)
+
+
+@pytest.mark.parametrize(
+    ("refused", "kept_back"),
+    [
+        ("logs/", {"gate-results.jsonl", "cohort-results.jsonl", "in-flight/cohort-5.json"}),
+        ("gate-", {"in-flight/cohort-5.json"}),
+        ("in-flight/", set()),
+        ("rollout.json", set()),
+    ],
+)
+def test_what_the_store_has_no_room_for_keeps_back_only_what_rests_on_it(
+    store: ObjectStore, tmp_path: Path, refused: str, kept_back: set[str]
+) -> None:
+    wrapped = Wrapped(store, refused=refused)
+    published = Published(write(tmp_path / "here", FILES), wrapped, PREFIX)
+
+    assert not published.publish_all()
+
+    there = {name for name in FILES if store.get(f"{PREFIX}/{name}")}
+    conclusions = {"SUMMARY.md", "decision.json", "decision.json.sig"}
+    refused_files = {name for name in FILES if name.startswith(refused)}
+    assert there == FILES.keys() - kept_back - conclusions - refused_files
+    wrapped.refused = "none"
+    assert published.publish_all()
+    assert published.pending() == []
+
+
+def test_a_store_that_keeps_one_waiting_is_not_asked_for_every_file(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrapped = Wrapped(store, away=range(100))
+    published = Published(write(tmp_path / "here", FILES), wrapped, PREFIX)
+    monkeypatch.setattr("canary_pipeline.store.published.PATIENCE_SECONDS", 0.0)
+
+    assert not published.publish_all()
+    assert len(wrapped.written) == 1
 
 
 @pytest.mark.parametrize("changes", ["ABCDE", "ABBBBC", "ABCCCD", "ABCDEFGHIJKLMNOPQRST", "ABABAC"])
