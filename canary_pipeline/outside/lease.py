@@ -21,6 +21,14 @@ from canary_pipeline.outside.object_store import ConflictError, ObjectStore, Sto
 RENEW_SECONDS = 20
 CUT_OFF_SECONDS = 90
 EXPIRY_SECONDS = 120
+LAST_GRACE_SECONDS = EXPIRY_SECONDS - CUT_OFF_SECONDS - 10
+"""What a command is given to end once the environment may be another's: before anybody else can
+begin, it must have been noticed, and the command killed."""
+
+RELEASE_SECONDS = RENEW_SECONDS + LAST_GRACE_SECONDS + 5
+"""How long after a renewal what a holder runs may go on, once its lease was taken away: until the
+next renewal, and then for its last grace."""
+
 ATTEMPTS = 5
 """How often a swap is tried when others' come first."""
 
@@ -176,7 +184,7 @@ def release(
 ) -> None:
     """Free an environment by force, of the holder with this token and of no other.
 
-    A holder that lives may be confirmed for as long as a renewal lasts, so that is waited for.
+    A holder that lives notices at its next renewal, and then ends what it runs: that is waited for.
 
     Raises:
         LeaseChangedError: When another token holds it, or nobody.
@@ -193,7 +201,7 @@ def release(
         return lease.model_copy(update={"owner": nobody, "stop": None})
 
     before = _changed(store, environment, ours)
-    wait(max(0.0, RENEW_SECONDS + 1 - age(store, before)))
+    wait(max(0.0, RELEASE_SECONDS - age(store, before)))
     _changed(store, environment, lambda lease: ours(lease).model_copy(update={"released": True}))
 
 
