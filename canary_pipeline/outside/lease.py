@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from canary_pipeline.outside.claim import PROCESS
+from canary_pipeline.outside.claim import PROCESS, in_words, killed_holder
 from canary_pipeline.outside.object_store import ConflictError, ObjectStore, StoreUnreachableError
 
 RENEW_SECONDS = 20
@@ -162,11 +162,20 @@ def in_holder_words(lease: Lease, seconds: float) -> dict[str, str]:
 def request_stop(store: ObjectStore, environment: str, who: str) -> None:
     """Ask whoever holds an environment to stop; the holder sees it at the next renewal.
 
+    Nothing is asked of who is silent: it would be a renewal, and keep others waiting.
+
     Raises:
-        LeaseChangedError: When nobody holds it.
+        LeaseChangedError: When nobody holds it, or its holder may be dead.
         LeaseUnreadableError: When nobody can say.
         StoreUnreachableError: When the store does not answer.
     """
+    found = read_lease(store, environment)
+    if found is not None and not found.lease.released:
+        seconds = age(store, found)
+        if may_be_taken(found.lease, seconds, killed_holder(environment)):
+            holder = in_words(in_holder_words(found.lease, seconds))
+            message = f"the holder of {environment} ({holder}) is silent, and may be dead: "
+            raise LeaseChangedError(f"{message}`resume` or `rollback` can take over")
 
     def asked(lease: Lease) -> Lease:
         if lease.released:

@@ -77,6 +77,8 @@ def test_a_rollout_that_was_killed_is_gone_on_with_on_its_own_host_at_once(world
 
     left = world.one.run("status")
     assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
+    silent = world.one.run("stop")
+    assert (silent.code, "is silent, and may be dead" in silent.err) == (3, True), silent
     assert world.other.run("resume", world.published.name).code == 3  # nobody there can know
     resumed = world.one.run("resume", world.published.name)
     assert resumed.code == 0, resumed.out + resumed.err

@@ -132,6 +132,19 @@ def test_a_stop_request_is_seen_at_the_next_renewal_and_takes_nothing_away(
         request_stop(store, "staging", "bob@host-b")
 
 
+def test_who_asks_a_silent_holder_to_stop_does_not_keep_its_lease_from_expiring(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acquire(store, "staging", HOLDER)
+    before = read(store)
+    monkeypatch.setattr(lease, "EXPIRY_SECONDS", -1)
+
+    with pytest.raises(LeaseChangedError, match=r"by ann@host-a.* is silent, and may be dead"):
+        request_stop(store, "staging", "bob@host-b")
+
+    assert read(store) == before
+
+
 def test_only_the_token_at_hand_is_released_and_its_holder_stops(store: ObjectStore) -> None:
     waited: list[float] = []
     held = acquire(store, "staging", HOLDER)
