@@ -1,5 +1,6 @@
 """Which files of a rollout's folder other hosts see, and in what order they are published."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -54,8 +55,10 @@ def is_evidence(name: str) -> bool:
 
 
 def names_in(folder: Path) -> Iterator[str]:
-    """The names of the files that a folder holds for others to see."""
-    for path in folder.rglob("*"):
-        name = path.relative_to(folder).as_posix()
-        if is_evidence(name) and path.is_file():
-            yield name
+    """The names of the files that a folder holds for others to see; steps may end meanwhile."""
+    for parent, _, files in os.walk(folder):
+        for file in files:
+            path = Path(parent, file)
+            name = path.relative_to(folder).as_posix()
+            if is_evidence(name) and path.is_file():
+                yield name

@@ -177,18 +177,20 @@ class Published:
     def _publish(self, name: str) -> None:
         path = self._folder / name
         seen = seen_at(path)
-        if seen is None:
+        if seen is not None and is_log(name):  # may be big, and no attempt writes another's
+            self._store.put(self._key(name), path)
+            self._known.note(name, Entry(seen=seen))
+            return
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # also a step that has ended since, in another thread
             if passes(name) and name in self._known:
                 self._store.delete(self._key(name))
                 self._known.note(name, None)
-        elif is_log(name):  # may be big, and no attempt writes another's
-            self._store.put(self._key(name), path)
-            self._known.note(name, Entry(seen=seen))
-        else:
-            data = path.read_bytes()
-            if name.endswith(".jsonl"):
-                data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
-            self._swap(name, data, seen)
+            return
+        if name.endswith(".jsonl"):
+            data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
+        self._swap(name, data, seen)
 
     def _swap(self, name: str, data: bytes, seen: Seen | None) -> None:
         """Replace nothing but what this host has published before."""

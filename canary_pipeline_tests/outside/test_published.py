@@ -19,6 +19,7 @@ from canary_pipeline.outside.object_store import (
 )
 from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.store.listing import published_rollouts, rollout_prefix
+from canary_pipeline.store.order import names_in
 from canary_pipeline.store.published import Published, PublishedByAnotherError
 
 PREFIX = rollout_prefix("staging", "staging-20260225T080000Z")
@@ -144,6 +145,36 @@ def test_only_what_changed_is_written_again_and_what_ended_is_taken_away(
     assert found.data == b'{"gate": "one"}\n{"gate": "two"}\n'
     assert store.get(f"{PREFIX}/SUMMARY.md")
     assert store.get(f"{PREFIX}/in-flight/cohort-5.json") is None
+
+
+def test_a_step_that_ends_while_it_is_published_is_taken_away(
+    store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = Published(write(tmp_path / "here", FILES), store, PREFIX)
+    published.publish_all()
+    step = write(tmp_path / "here", {"in-flight/cohort-5.json": "{ }"}) / "in-flight/cohort-5.json"
+    read_bytes = Path.read_bytes
+
+    def ended_before(path: Path) -> bytes:  # another gate's thread comes first
+        step.unlink(missing_ok=True)
+        return read_bytes(path)
+
+    monkeypatch.setattr(Path, "read_bytes", ended_before)
+    assert published.publish_all()
+
+    assert store.get(f"{PREFIX}/in-flight/cohort-5.json") is None
+    assert published.pending() == []
+
+
+def test_the_last_step_may_end_while_the_names_of_files_are_read(tmp_path: Path) -> None:
+    here = write(tmp_path / "here", {"in-flight/one.json": "", "logs/one.log": "", "a.json": ""})
+    seen = []
+    for name in names_in(here):
+        seen.append(name)
+        if "/" in name:  # the other folder is still to come
+            shutil.rmtree(here / ("logs" if name.startswith("in-flight") else "in-flight"))
+
+    assert len(seen) == 2
 
 
 @pytest.mark.parametrize("made", [False, True])
