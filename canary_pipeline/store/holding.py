@@ -24,7 +24,6 @@ from canary_pipeline.outside.claim import (
 )
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.held_lease import LeaseLostError, acquire
-from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
 from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.outside.process_identity import this_process
@@ -151,7 +150,7 @@ class Holding(Held):
         for claim in self.claims:
             claim.describe(holder)
         if self.lease is not None:
-            with suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError):
+            with suppress(StoreUnreachableError, LeaseLostError):
                 self.lease.describe(self._told())
 
     @property

@@ -196,6 +196,21 @@ def test_a_lease_that_says_nothing_lets_nobody_begin(store: ObjectStore) -> None
         acquire(store, "staging", {})
 
 
+@pytest.mark.filterwarnings("error")  # such as a thread's that ends in a traceback
+def test_who_holds_a_lease_that_somebody_has_spoilt_knows_that_it_is_lost(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_lease, "RENEW_SECONDS", 0.05)
+    with acquire(store, "staging", HOLDER) as held:
+        store.put("leases/staging.json", b"{}")
+        await_true(lambda: all(thread.name != "lease" for thread in threading.enumerate()))
+
+        with pytest.raises(LeaseLostError, match=r"leases/staging\.json is not a lease"):
+            held.check()
+
+    assert store.get("leases/staging.json")
+
+
 def test_a_killed_holder_is_succeeded_once_its_time_is_over(
     url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
