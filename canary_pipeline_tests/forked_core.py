@@ -189,7 +189,8 @@ def _noting(moments: int, kill_at: int) -> Callable[[str], None]:
 def _count(note: Callable[[str], None]) -> None:
     """Note every moment around a change to files.
 
-    Between what is synced and what gets its name or is removed nothing differs for who comes later.
+    Between what is synced and what gets its name or is removed nothing differs for who comes later;
+    nor does it when a name is synced.
     """
 
     def counted(name: str, change: Callable[..., None]) -> Callable[..., None]:
@@ -197,6 +198,9 @@ def _count(note: Callable[[str], None]) -> None:
             target = arguments[-1]
             is_open = isinstance(target, int)
             path = Path(f"/proc/self/fd/{target}").readlink() if is_open else Path(target)
+            if name == "fsync" and path.is_dir():
+                change(*arguments, **more)
+                return
             if name == "fsync":
                 note(f"before fsync of {path.name}")
             change(*arguments, **more)

@@ -33,7 +33,7 @@ from canary_pipeline_tests.live_staging import (
     rollback_rows,
 )
 
-KINDS = {"asks": 60, "allow": 58, "block": 66}
+KINDS = {"asks": 68, "allow": 68, "block": 78}
 """The moments of a rollout with one cohort, with every snapshot or made live, by how it ends."""
 
 IN_ALL = os.environ.get("KILL_MATRIX") == "all"

@@ -10,6 +10,7 @@ import shutil
 import signal
 from collections import Counter
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,24 @@ def undisturbed(kind: str, world: World) -> tuple[Outcome, tuple[str, ...]]:
 def first_moment(kind: str, moments: tuple[str, ...]) -> int:
     """From when on a kind differs from the kinds before it."""
     return moments.index("after replace of cohort-100.json") + 1 if kind == "rolls back" else 1
+
+
+def test_a_log_is_kept_before_the_row_that_names_its_digest(world: World) -> None:
+    _, moments = undisturbed("rolls back", world)
+
+    def kept(what: str) -> int:
+        return moments.index(f"after fsync of {what}")
+
+    assert kept("apply-5.log") < kept("cohort-results.jsonl")
+    assert kept("rollback-1.log") < kept("rollback-results.jsonl")
+    assert min(accumulate(map(_of_gates, moments))) == 0
+
+
+def _of_gates(moment: str) -> int:
+    """How many more logs of gates than rows are kept by a moment."""
+    if moment == "before fsync of gate-results.jsonl":
+        return -1
+    return int(moment.startswith("after fsync of gate-s"))  # as every gate's name begins
 
 
 @pytest.mark.parametrize("part", range(SLICES))

@@ -50,7 +50,7 @@ def stop(environment: Environment) -> None:
 
     Raises:
         BadInputError: When hosts do not share the environment: a signal is all it takes here.
-        LeaseChangedError: When no rollout is under way.
+        LeaseChangedError: When no rollout is under way, or its process is silent.
     """
     shared = elsewhere(environment, os.environ)
     if shared is None:
@@ -66,7 +66,7 @@ def stop(environment: Environment) -> None:
     shared.request_stop(f"{getpass.getuser()}@{socket.gethostname()}")
     holder = shared.holder()
     if holder is None:
-        print("its holder is silent, and may be dead: `resume` or `rollback` can take over")
+        print("asked to stop; it has ended meanwhile")
     else:
         print(f"asked to stop, seen within 20 s: {in_words(holder)}")
 

@@ -23,13 +23,22 @@ PROCESS = "process"  # under this a holder says which process it is; it is not f
 FOLDER_LOCK = ".claim"  # in a rollout's folder while somebody works on it
 
 
+READER = {"started by": "a reader"}
+"""What whoever only brings a folder up to date says of itself."""
+
+
 class EnvironmentTakenError(Exception):
-    """Another rollout of the environment, or in the folder, is under way; the message names it."""
+    """Another rollout of the environment, or in the folder, is under way; the message names it.
+
+    Attributes:
+        holder: What it says of itself.
+    """
 
     def __init__(self, what: str, holder: Mapping[str, str]) -> None:
         """Say who holds what."""
         who = in_words(holder) or "it says nothing of itself"
         super().__init__(f"another rollout of {what} is under way: {who}")
+        self.holder = dict(holder)
 
 
 class ClaimUnusableError(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from canary_pipeline.outside.clock import Clock
-from canary_pipeline.outside.process_group import Group, Stopping
+from canary_pipeline.outside.process_group import Group, Stopping, without_end
 
 GRACE_SECONDS = 2.0
 LEFTOVER_SECONDS = 0.5
@@ -44,6 +44,7 @@ def run(
     clock: Clock,
     check_stop: Callable[[], None] = lambda: None,
     grace_seconds: float = GRACE_SECONDS,
+    grace_left: Callable[[], float] = without_end,
     leave_background: bool = False,
     stopping: Callable[[Stopping], None] | None = None,
 ) -> Finished:
@@ -58,6 +59,7 @@ def run(
         clock: Measures the timeout.
         check_stop: Called several times a second; may raise to stop the command.
         grace_seconds: What a command that is stopped is given from SIGINT to SIGTERM.
+        grace_left: How many seconds of that are left at most; asked many times a second meanwhile.
         leave_background: Whether what it left in the background is left alone, where it exited
             with 0; what that prints is heard no more.
         stopping: Takes a command that is stopped by an exception and has not ended within
@@ -78,14 +80,15 @@ def run(
     try:
         in_time = group.follow(clock.monotonic() + timeout_seconds, clock, check_stop)
     except BaseException:
-        group.stop(grace_seconds, stopping)
+        group.stop(grace_seconds, stopping, grace_left)
         raise
     code = group.child.returncode
     if leave_background and code == 0:
         group.leave()
         left = ""
     else:
-        left = group.stop(min(grace_seconds, LEFTOVER_SECONDS) if in_time else grace_seconds)
+        grace_seconds = min(grace_seconds, LEFTOVER_SECONDS) if in_time else grace_seconds
+        left = group.stop(grace_seconds, grace_left=grace_left)
     if in_time:
         ended = _ended(code)
     else:

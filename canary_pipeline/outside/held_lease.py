@@ -77,7 +77,7 @@ class HeldLease:
     def __exit__(self, *_: object) -> None:
         """Let others have it at once; where the store is away, they have it when it ends."""
         self._over.set()
-        with suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError), self._alone():
+        with suppress(StoreUnreachableError, LeaseLostError), self._alone():
             self._write(released=True, stop=None)
         self._lost = self._lost or "was given back"
 
@@ -191,12 +191,17 @@ class HeldLease:
 
     def _look_again(self) -> None:
         """Go by what is there now, if it is still this holder's."""
-        found = read_lease(self._store, self._environment)
-        if found is None or found.lease.owner != self._lease.owner or found.lease.released:
-            self._lost = self._lost or ("was taken away" if found else "is gone")
-            self.check()
+        try:
+            found = read_lease(self._store, self._environment)
+        except LeaseUnreadableError as error:
+            lost = f"cannot be read: {error}"
         else:
-            self._lease, self._etag = found.lease, found.etag
+            if found and found.lease.owner == self._lease.owner and not found.lease.released:
+                self._lease, self._etag = found.lease, found.etag
+                return
+            lost = "was taken away" if found else "is gone"
+        self._lost = self._lost or lost
+        self.check()
 
 
 def acquire(

@@ -15,12 +15,20 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from canary_pipeline.outside.claim import PROCESS
+from canary_pipeline.outside.claim import PROCESS, in_words, killed_holder
 from canary_pipeline.outside.object_store import ConflictError, ObjectStore, StoreUnreachableError
 
 RENEW_SECONDS = 20
 CUT_OFF_SECONDS = 90
 EXPIRY_SECONDS = 120
+LAST_GRACE_SECONDS = EXPIRY_SECONDS - CUT_OFF_SECONDS - 10
+"""What a command is given to end once the environment may be another's: before anybody else can
+begin, it must have been noticed, and the command killed."""
+
+RELEASE_SECONDS = RENEW_SECONDS + LAST_GRACE_SECONDS + 5
+"""How long after a renewal what a holder runs may go on, once its lease was taken away: until the
+next renewal, and then for its last grace."""
+
 ATTEMPTS = 5
 """How often a swap is tried when others' come first."""
 
@@ -154,11 +162,20 @@ def in_holder_words(lease: Lease, seconds: float) -> dict[str, str]:
 def request_stop(store: ObjectStore, environment: str, who: str) -> None:
     """Ask whoever holds an environment to stop; the holder sees it at the next renewal.
 
+    Nothing is asked of who is silent: it would be a renewal, and keep others waiting.
+
     Raises:
-        LeaseChangedError: When nobody holds it.
+        LeaseChangedError: When nobody holds it, or its holder may be dead.
         LeaseUnreadableError: When nobody can say.
         StoreUnreachableError: When the store does not answer.
     """
+    found = read_lease(store, environment)
+    if found is not None and not found.lease.released:
+        seconds = age(store, found)
+        if may_be_taken(found.lease, seconds, killed_holder(environment)):
+            holder = in_words(in_holder_words(found.lease, seconds))
+            message = f"the holder of {environment} ({holder}) is silent, and may be dead: "
+            raise LeaseChangedError(f"{message}`resume` or `rollback` can take over")
 
     def asked(lease: Lease) -> Lease:
         if lease.released:
@@ -176,7 +193,7 @@ def release(
 ) -> None:
     """Free an environment by force, of the holder with this token and of no other.
 
-    A holder that lives may be confirmed for as long as a renewal lasts, so that is waited for.
+    A holder that lives notices at its next renewal, and then ends what it runs: that is waited for.
 
     Raises:
         LeaseChangedError: When another token holds it, or nobody.
@@ -193,7 +210,7 @@ def release(
         return lease.model_copy(update={"owner": nobody, "stop": None})
 
     before = _changed(store, environment, ours)
-    wait(max(0.0, RENEW_SECONDS + 1 - age(store, before)))
+    wait(max(0.0, RELEASE_SECONDS - age(store, before)))
     _changed(store, environment, lambda lease: ours(lease).model_copy(update={"released": True}))
 
 

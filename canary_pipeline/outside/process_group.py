@@ -1,5 +1,6 @@
 """A process group: told to a guard, heard while it runs, and stopped to its last child."""
 
+import math
 import os
 import selectors
 import signal
@@ -64,6 +65,11 @@ class Stopping:
         """
         self._thread.join()
         return self._left
+
+
+def without_end() -> float:
+    """How many seconds are left where nothing bounds them."""
+    return math.inf
 
 
 Reach = Literal["gone", "there", "out of reach"]
@@ -143,24 +149,29 @@ class Group:
             most -= len(chunk)
         return False
 
-    def stop(self, grace_seconds: float, stopping: Callable[[Stopping], None] | None = None) -> str:
+    def stop(
+        self,
+        grace_seconds: float,
+        stopping: Callable[[Stopping], None] | None = None,
+        grace_left: Callable[[], float] = without_end,
+    ) -> str:
         """Interrupt, terminate, kill; say what is left."""
         at_once = grace_seconds if stopping is None else min(grace_seconds, HAND_OVER_SECONDS)
         try:
-            self.ask(signal.SIGINT, at_once)
+            self.ask(signal.SIGINT, at_once, grace_left)
             if stopping is None or self.reach() == "gone":
-                return self.finish_off(0.0)
+                return self.finish_off(0.0, grace_left)
         except BaseException:
             self.ask(signal.SIGKILL, 0.0)
             self.close()
             raise
         self.write = lambda _: None
-        stopping(Stopping(lambda: self.finish_off(grace_seconds - at_once)))
+        stopping(Stopping(lambda: self.finish_off(grace_seconds - at_once, grace_left)))
         return ""
 
-    def finish_off(self, grace_seconds: float) -> str:
+    def finish_off(self, grace_seconds: float, grace_left: Callable[[], float]) -> str:
         """Let an interrupted group end in its grace or be ended after it; say what is left."""
-        self.wait(grace_seconds)
+        self.wait(grace_seconds, grace_left)
         self.ask(signal.SIGTERM, TERM_SECONDS)
         self.ask(signal.SIGKILL, KILL_SECONDS)
         with suppress(subprocess.TimeoutExpired):
@@ -179,17 +190,22 @@ class Group:
                 subprocess.run(_KEEP_READING, stdin=self.stdout, cwd="/", check=False)  # noqa: S603
         self.close()
 
-    def ask(self, number: signal.Signals, patience: float) -> None:
+    def ask(
+        self,
+        number: signal.Signals,
+        patience: float,
+        grace_left: Callable[[], float] = without_end,
+    ) -> None:
         """Send a signal to every process of the group, and give it time to work."""
         with suppress(ProcessLookupError, PermissionError):
             if self.reach() != "gone":
                 os.killpg(self.child.pid, number)
-        self.wait(patience)
+        self.wait(patience, grace_left)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float, grace_left: Callable[[], float] = without_end) -> None:
         """Wait until nothing of the group is left, but no longer than that; a pipe is no dam."""
         until = time.monotonic() + seconds
-        while self.reach() != "gone" and time.monotonic() < until:
+        while self.reach() != "gone" and time.monotonic() < until and grace_left() > 0:
             self.hear()
             time.sleep(0.02)
 

@@ -1,15 +1,19 @@
 """A shell command of a rollout: run in the checkout, bounded in time, its output kept as a log."""
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from canary_pipeline.outside import command as process
+from canary_pipeline.outside.held_lease import elapsed
+from canary_pipeline.outside.lease import LAST_GRACE_SECONDS
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.store.held import Held
 
 _REASONS: dict[process.End, str] = {
     "exited": "exit_code",
@@ -91,6 +95,7 @@ def run_logged(
                 clock=context.clock,
                 check_stop=look_up,
                 grace_seconds=grace,
+                grace_left=_LastGrace(context.evidence.holding).left,
                 leave_background=gate is None,
                 stopping=context.stopping.append,
             )
@@ -98,6 +103,21 @@ def run_logged(
             log.write(f"{finished.detail}\n".encode())
     context.evidence.holding.publish()
     return _ending(finished, log.error)
+
+
+class _LastGrace:
+    """How long commands may still go on once the environment may be another's."""
+
+    def __init__(self, holding: Held) -> None:
+        self._holding = holding
+        self._until: float | None = None
+
+    def left(self) -> float:
+        """Seconds; without an end as long as the environment is held."""
+        with suppress(OSError):  # a lock file that cannot be looked at says nothing
+            if self._until is None and self._holding.lost() is not None:
+                self._until = elapsed() + LAST_GRACE_SECONDS
+        return math.inf if self._until is None else self._until - elapsed()
 
 
 def _claim_variables(context: Context) -> dict[str, str]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from canary_pipeline.outside.claim import Claim
 from canary_pipeline.outside.held_lease import RETRY_SECONDS, HeldLease, LeaseLostError
-from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.outside.stop import StoppedError
 from canary_pipeline.store.published import PublishedByAnotherError
@@ -101,6 +100,6 @@ class Held:
             raise LostError(why)
         try:
             yield
-        except (LeaseLostError, LeaseUnreadableError, PublishedByAnotherError) as error:
+        except (LeaseLostError, PublishedByAnotherError) as error:
             self._lost = self._lost or str(error)
             raise LostError(str(error)) from None

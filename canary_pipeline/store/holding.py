@@ -7,16 +7,23 @@ lease too, and the folder is published as it grows. Both ways into a rollout com
 import getpass
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Self
 
 from canary_pipeline.model.moment import rfc3339
-from canary_pipeline.outside.claim import PROCESS, Claim, killed_holder, lock_folder
+from canary_pipeline.outside.claim import (
+    PROCESS,
+    READER,
+    Claim,
+    EnvironmentTakenError,
+    killed_holder,
+    lock_folder,
+)
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.held_lease import LeaseLostError, acquire
-from canary_pipeline.outside.lease import LeaseUnreadableError
 from canary_pipeline.outside.object_store import ObjectStore, StoreUnreachableError
 from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.outside.process_identity import this_process
@@ -24,6 +31,9 @@ from canary_pipeline.store.held import Held, LostError
 from canary_pipeline.store.journal import Journal, Owed
 from canary_pipeline.store.listing import newer_than, rollout_prefix
 from canary_pipeline.store.publishing import Publishing
+
+READER_SECONDS = 20.0
+"""How long a reader of a rollout's folder is waited for: it brings there what is published."""
 
 
 class Holding(Held):
@@ -85,12 +95,19 @@ class Holding(Held):
                 self._publishing.end()
             self._stack.close()
 
-    def work_in(self, folder: Path, *, new: bool = False) -> None:
+    def work_in(
+        self,
+        folder: Path,
+        *,
+        new: bool = False,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         """Hold a rollout's folder too, and bring it up to what is published of it.
 
         Args:
             folder: The rollout's folder.
             new: Whether the rollout was opened just now, so that nothing can be published of it.
+            wait: Waits for a reader that brings the folder here.
 
         Raises:
             EnvironmentTakenError: When somebody works in it.
@@ -100,7 +117,9 @@ class Holding(Held):
         """
         if self._depth == 0 or self.folder == folder:
             return
-        self._claim(lock_folder(folder, self._holder))
+        until = time.monotonic() + READER_SECONDS
+        while not self._claim_beside_readers(folder, wait_longer=time.monotonic() < until):
+            wait(0.1)
         self.folder = folder
         if self._store is not None:
             self._publishing = Publishing(folder, self._store, self)
@@ -131,7 +150,7 @@ class Holding(Held):
         for claim in self.claims:
             claim.describe(holder)
         if self.lease is not None:
-            with suppress(StoreUnreachableError, LeaseLostError, LeaseUnreadableError):
+            with suppress(StoreUnreachableError, LeaseLostError):
                 self.lease.describe(self._told())
 
     @property
@@ -191,6 +210,20 @@ class Holding(Held):
 
     def _claim(self, claim: Claim) -> None:
         self.claims.append(self._stack.enter_context(claim))
+
+    def _claim_beside_readers(self, folder: Path, *, wait_longer: bool) -> bool:
+        """Claim a rollout's folder; returns false where a reader has it, which may be waited for.
+
+        Who has said nothing yet may be one: it locks the folder first.
+        """
+        try:
+            self._claim(lock_folder(folder, self._holder))
+        except EnvironmentTakenError as error:
+            is_reader = not error.holder or error.holder.items() >= READER.items()
+            if not (is_reader and wait_longer):
+                raise
+            return False
+        return True
 
     def _told(self) -> dict[str, str]:
         """What a rollout that is refused on another host is told."""

@@ -5,6 +5,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import BinaryIO, Self
 
+from canary_pipeline.outside.durable import sync
 from canary_pipeline.outside.token import Redactor
 
 ROOM_BYTES = 1024 * 1024
@@ -12,7 +13,7 @@ ROOM_BYTES = 1024 * 1024
 
 
 class Log:
-    """Takes chunks of output; use it as a context manager.
+    """Takes chunks of output, and keeps them; use it as a context manager.
 
     Once a write fails (a full disk, say) the rest is thrown away and `error` says why.
     """
@@ -34,9 +35,13 @@ class Log:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Write what was held back, and close the file."""
+        """Write what was held back, and close the file once it is kept: a row names its digest."""
         self._stream.close()
-        self._file.close()
+        try:
+            with self._file:
+                sync(self._file.fileno())
+        except OSError as problem:
+            self.error = self.error or problem.strerror or str(problem)
 
     def _keep(self, data: bytes) -> None:
         while data and self.error is None:

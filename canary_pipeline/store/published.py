@@ -5,12 +5,10 @@ the next call; nothing that concludes is published before all that it rests on.
 """
 
 import threading
+import time
 from collections.abc import Iterable
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from canary_pipeline.outside.object_store import (
     ConflictError,
@@ -18,42 +16,28 @@ from canary_pipeline.outside.object_store import (
     Stored,
     StoreUnreachableError,
 )
-from canary_pipeline.store.layout import (
-    DECISION,
-    HEADER,
-    LOGS,
-    PUBLISHED,
-    SIGNATURE,
-    SUMMARY,
-    UNPUBLISHED,
+from canary_pipeline.store.known import Entry, Known, Seen, digest, seen_at, write
+from canary_pipeline.store.layout import DECISION, HEADER, SIGNATURE, SUMMARY, UNPUBLISHED
+from canary_pipeline.store.order import (
+    CONCLUDING,
+    is_evidence,
+    is_log,
+    names_in,
+    order,
+    passes,
+    rests_on,
 )
-from canary_pipeline.store.order import CONCLUDING, is_evidence, names_in, order, passes
 from canary_pipeline.store.writing import write_whole
 
 ATTEMPTS = 5
 
+PATIENCE_SECONDS = 5.0
+"""How long files that cannot be published may take before the others are left for later: a store
+that has no room for one says so at once, and one that is away may let each wait for a timeout."""
+
 
 class PublishedByAnotherError(Exception):
     """Another host has gone on with this rollout: what is here must not be written over it."""
-
-
-class _Entry(BaseModel):
-    """What is known of a published file.
-
-    Attributes:
-        seen: Inode, size, modification time in ns as it was published; None if it was not.
-        etag: The object's.
-        sent: SHA-256 of what was sent last and before, since an answer may have been lost.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    seen: tuple[int, int, int] | None = None
-    etag: str | None = None
-    sent: tuple[str, ...] = ()
-
-
-_STATE = TypeAdapter(dict[str, _Entry])
 
 
 class Published:
@@ -63,15 +47,13 @@ class Published:
         """Connect a rollout's folder with its objects, by `rollout_prefix`."""
         self._folder, self._store, self._prefix = folder, store, prefix
         self._guard = threading.RLock()
-        self._known: dict[str, _Entry] = {}
-        with suppress(OSError, ValidationError):
-            self._known = _STATE.validate_json((folder / PUBLISHED).read_bytes())
+        self._known = Known(folder)
 
     def pending(self) -> list[str]:
         """The files that are not published as they are now, in the order of publishing."""
-        here = {name: _seen(self._folder / name) for name in names_in(self._folder)}
+        here = {name: seen_at(self._folder / name) for name in names_in(self._folder)}
         with self._guard:
-            known = {name: entry.seen for name, entry in self._known.items()}
+            known = {name: self._known.of(name).seen for name in self._known}
         changed = {name for name, seen in here.items() if known.get(name) != seen}
         ended = {name for name in known if passes(name) and name not in here}
         return sorted(changed | ended, key=order)
@@ -84,7 +66,8 @@ class Published:
         """Publish some files by their names in the folder; with what concludes, all the others.
 
         Returns:
-            Whether they are published; if not, the store is away, and they stay pending.
+            Whether they are published; if not, the store is away or has no room, and what is not
+            published stays pending.
 
         Raises:
             OSError: When the folder cannot be read or written.
@@ -94,12 +77,23 @@ class Published:
         if wanted & {*CONCLUDING}:
             wanted |= {name for name in self.pending() if name not in CONCLUDING}
         with self._guard:
+            return self._publish_each(sorted(wanted, key=order))
+
+    def _publish_each(self, names: Iterable[str]) -> bool:
+        """Publish files in their order; one that cannot be keeps back only what rests on it."""
+        failed: list[str] = []
+        patience = PATIENCE_SECONDS
+        for name in names:
+            began = time.monotonic()
             try:
-                for name in sorted(wanted, key=order):
+                if not any(rests_on(name, other) for other in failed):
                     self._publish(name)
             except StoreUnreachableError:
-                return False
-        return True
+                failed.append(name)
+                patience -= time.monotonic() - began
+                if patience < 0:
+                    break
+        return not failed
 
     def put(self, name: str, data: bytes) -> bool:
         """Publish all that is pending, then a file that concludes, and only then write that here.
@@ -121,8 +115,8 @@ class Published:
             except StoreUnreachableError:
                 return False
             write_whole(self._folder / name, data)
-            published = self._known[name].model_copy(update={"seen": _seen(self._folder / name)})
-            self._note(name, published)
+            published = {"seen": seen_at(self._folder / name)}
+            self._known.note(name, self._known.of(name).model_copy(update=published))
         return True
 
     def is_current(self) -> bool:
@@ -131,12 +125,13 @@ class Published:
         Raises:
             StoreUnreachableError: When the store does not answer.
         """
+        # Older versions kept a log that they had fetched half, and took it for their own.
+        if any(self._known.of(name).seen is None for name in self._known if is_log(name)):
+            return False
         for name in (HEADER, SUMMARY):
-            stored, known = self._store.get(self._key(name)), self._known.get(name, _Entry())
-            if stored is None or (stored.etag, _seen(self._folder / name)) != (
-                known.etag,
-                known.seen,
-            ):
+            stored, known = self._store.get(self._key(name)), self._known.of(name)
+            now = seen_at(self._folder / name)
+            if stored is None or (stored.etag, now) != (known.etag, known.seen):
                 return False
         return True
 
@@ -158,91 +153,62 @@ class Published:
             for name in names:
                 if stored := self._store.get(self._key(name)):
                     self._bring(name, stored)
-            for name in [name for name in self._known if passes(name)]:
-                if name not in names:
+            for name in self._known:
+                if passes(name) and name not in names:
                     (self._folder / name).unlink(missing_ok=True)
-                    self._note(name, None)
+                    self._known.note(name, None)
         return names
 
     def _bring(self, name: str, stored: Stored) -> None:
-        path, known = self._folder / name, self._known.get(name, _Entry())
-        here = path.read_bytes() if path.exists() else None
+        path, known = self._folder / name, self._known.of(name)
+        here, now = path.read_bytes() if path.exists() else None, seen_at(path)
         if here is not None and here != stored.data:
-            if name.startswith(f"{LOGS}/") or _goes_on(name, here, stored, known):
-                self._note(name, _Entry(etag=stored.etag, sent=known.sent))
+            if known.goes_on(name, here, now, stored.data):
+                before = None if known.seen == now else known.seen
+                self._known.note(name, Entry(seen=before, etag=stored.etag, sent=known.sent))
                 return
-            if known.seen != _seen(path) and not stored.data.startswith(here):
-                _write(self._folder / UNPUBLISHED / name, here)
+            if known.seen != now and not stored.data.startswith(here):
+                write(self._folder / UNPUBLISHED / name, here)
         if here != stored.data:
-            _write(path, stored.data)
-        entry = _Entry(seen=_seen(path), etag=stored.etag, sent=(_digest(stored.data),))
-        self._note(name, entry)
+            write(path, stored.data)
+        entry = Entry(seen=seen_at(path), etag=stored.etag, sent=(digest(stored.data),))
+        self._known.note(name, entry)
 
     def _publish(self, name: str) -> None:
         path = self._folder / name
-        seen = _seen(path)
-        if seen is None:
+        seen = seen_at(path)
+        if seen is not None and is_log(name):  # may be big, and no attempt writes another's
+            self._store.put(self._key(name), path)
+            self._known.note(name, Entry(seen=seen))
+            return
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:  # also a step that has ended since, in another thread
             if passes(name) and name in self._known:
                 self._store.delete(self._key(name))
-                self._note(name, None)
-        elif name.startswith(f"{LOGS}/"):  # may be big, and no attempt writes another's
-            self._store.put(self._key(name), path)
-            self._note(name, _Entry(seen=seen))
-        else:
-            data = path.read_bytes()
-            if name.endswith(".jsonl"):
-                data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
-            self._swap(name, data, seen)
+                self._known.note(name, None)
+            return
+        if name.endswith(".jsonl"):
+            data = data[: data.rfind(b"\n") + 1]  # a row that is being written is none yet
+        self._swap(name, data, seen)
 
-    def _swap(self, name: str, data: bytes, seen: tuple[int, int, int] | None) -> None:
+    def _swap(self, name: str, data: bytes, seen: Seen | None) -> None:
         """Replace nothing but what this host has published before."""
-        known, key = self._known.get(name, _Entry()), self._key(name)
-        known = _Entry(etag=known.etag, sent=(_digest(data), *known.sent)[:3])
-        self._note(name, known)
+        known, key, sent = self._known.of(name), self._key(name), digest(data)
+        known = Entry(etag=known.etag, sent=tuple(dict.fromkeys((sent, *known.sent))))
+        self._known.note(name, known)
         etag = known.etag
         for _ in range(ATTEMPTS):
             with suppress(ConflictError):
                 swapped = self._store.swap(key, data, etag) if etag else None
                 new = swapped or self._store.create(key, data)
-                self._note(name, known.model_copy(update={"seen": seen, "etag": new}))
+                self._known.note(name, Entry(seen=seen, etag=new, sent=(sent,)))
                 return
             stored = self._store.get(key)
-            if stored is not None and not _goes_on(name, data, stored, known):
+            if stored is not None and not known.goes_on(name, data, seen, stored.data):
                 raise PublishedByAnotherError(f"{key} was written by another host meanwhile")
             etag = stored.etag if stored else None
         raise StoreUnreachableError(f"{key} is changed by others all the time")
 
-    def _note(self, name: str, entry: _Entry | None) -> None:
-        if entry is None:
-            self._known.pop(name, None)
-        else:
-            self._known[name] = entry
-        _write(self._folder / PUBLISHED, _STATE.dump_json(self._known))
-
     def _key(self, name: str) -> str:
         return f"{self._prefix}/{name}"
-
-
-def _goes_on(name: str, here: bytes, stored: Stored, known: _Entry) -> bool:
-    """Whether what is here comes after what is stored: this host wrote both, or added rows."""
-    added = name.endswith(".jsonl") and here.startswith(stored.data)
-    return added or _digest(stored.data) in known.sent
-
-
-def _seen(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except FileNotFoundError:
-        return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}-new")
-    temporary.write_bytes(data)
-    temporary.replace(path)
-
-
-def _digest(data: bytes) -> str:
-    return sha256(data).hexdigest()

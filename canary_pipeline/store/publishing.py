@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from canary_pipeline.outside.held_lease import RETRY_SECONDS
+from canary_pipeline.outside.held_lease import RETRY_SECONDS, elapsed
+from canary_pipeline.outside.lease import CUT_OFF_SECONDS
 from canary_pipeline.outside.object_store import ObjectStore
 from canary_pipeline.store.held import Held, LostError
 from canary_pipeline.store.layout import LOGS
 from canary_pipeline.store.listing import rollout_prefix
+from canary_pipeline.store.order import CONCLUDING
 from canary_pipeline.store.published import Published
 
 PUBLISH_SECONDS = 5.0
@@ -59,18 +62,39 @@ class Publishing:
         with self._held.losing():
             return self._published.publish_all()
 
-    def conclude(self, name: str, data: bytes) -> None:
+    def conclude(
+        self,
+        name: str,
+        data: bytes,
+        *,
+        now: Callable[[], float] = elapsed,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
         """Publish a file that concludes, then write it here: nothing is decided unseen.
 
+        A store that has no room for evidence may still renew the lease, which is small. So it is
+        waited for no longer than one that is away; the environment stays held then, and whoever
+        rolls back may do so.
+
         Raises:
-            LostError: When it cannot be published before the lease is cut off.
+            LostError: When it cannot be published before the lease is cut off, or for as long.
         """
+        until = now() + CUT_OFF_SECONDS
         while True:
             self._held.confirm()
             with self._held.losing():
                 if self._published.put(name, data):
                     return
-            time.sleep(RETRY_SECONDS)
+            if now() >= until:
+                raise LostError(self._why_unseen(name))
+            wait(RETRY_SECONDS)
+
+    def _why_unseen(self, name: str) -> str:
+        waiting = [other for other in self._published.pending() if other not in CONCLUDING]
+        return (
+            f"the evidence store has not taken {', '.join(waiting[:3]) or name} for "
+            f"{CUT_OFF_SECONDS} s (is it full?), although {self._held.environment} is still held"
+        )
 
     def _keep(self) -> None:
         while not self._over.is_set():

@@ -18,7 +18,8 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all.
 
     Raises:
-        OSError: When it cannot be written; the file is as it was before.
+        OSError: When it cannot be written, and the file is as it was before; or when it was
+            written, and its name cannot be kept.
     """
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
@@ -30,12 +31,25 @@ def write_whole(path: Path, data: bytes) -> None:
             with suppress(OSError):  # some network mounts refuse, and have modes of their own
                 Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
+            _sync_names(path.parent)
         except BaseException:
             Path(temporary).unlink(missing_ok=True)
             raise
     except OSError as error:
         error.filename, error.filename2 = str(path), None  # nobody knows of the temporary one
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    """Wait until the names in a folder are kept: a file without its name is lost with the power."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # files may be added to it, and not listed
+        return
+    try:
+        sync(handle)
+    finally:
+        os.close(handle)
 
 
 def append_row(path: Path, row: Mapping[str, object]) -> None:

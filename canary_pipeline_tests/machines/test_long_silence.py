@@ -1,6 +1,7 @@
 """A holder that nobody hears of for long: its store is away, or it is paused."""
 
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.order import names_in
 from canary_pipeline_tests.conftest import await_true, decision, statuses
 from canary_pipeline_tests.machines.conftest import SOAK, URL, World
+from canary_pipeline_tests.odd_host import small_disk
 
 pytestmark = [pytest.mark.prove, pytest.mark.timeout(900)]
 
@@ -33,6 +35,32 @@ def test_nothing_is_allowed_that_nobody_else_can_see(world: World) -> None:
     assert world.one.run("release", "staging", "--token", "1").code == 0
     assert world.one.run("resume", str(world.one.folder)).code == 0
     assert decision(world.published) == "Decision: allow"
+
+
+def test_a_share_that_is_nearly_full_ends_without_a_decision_and_staging_can_be_rolled_back(
+    world: World, tmp_path: Path
+) -> None:
+    with small_disk(tmp_path / "small", "size=1m") as small:
+        world.shared = small
+        for host in world.hosts:
+            host.commands.environment[URL] = f"file://{small}"
+        world.checkout.gate("sync-security", "head -c 2000000 /dev/zero | tr '\\0' x")
+
+        result = world.one.run("run", "--cohorts", "5")
+        assert result.code == 3, result.out + result.err
+        why = "has not taken logs/gate-sync-security.log"
+        assert why in (world.one.folder / "SUMMARY.md").read_text()
+        assert decision(world.one.folder) == "Decision: block"
+        assert not (world.published / "SUMMARY.md").exists()
+        assert world.percent == 5
+        left = world.other.run("status")
+        assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
+
+        room = ["mount", "-o", "remount,size=9m", str(small)]
+        subprocess.run(room, check=True)
+        assert world.one.run("rollback", str(world.one.folder)).code == 0
+        assert world.percent == 0
+        assert decision(world.published) == "Decision: block"
 
 
 def evidence_in(folder: Path) -> dict[str, bytes]:

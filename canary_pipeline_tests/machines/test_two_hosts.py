@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from canary_pipeline.model.decision import decide
-from canary_pipeline.outside.lease import RENEW_SECONDS
+from canary_pipeline.outside.lease import RELEASE_SECONDS
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline_tests.conftest import (
     await_true,
@@ -64,7 +64,7 @@ def test_a_rollout_whose_host_died_is_gone_on_with_on_another(
     busy = world.other.run("resume", name)
     assert busy.code == 3
     assert "token 1" in busy.err
-    world.expire(RENEW_SECONDS)  # else `release` waits for so long
+    world.expire(RELEASE_SECONDS)  # else it is waited for
     assert world.other.run("release", "staging", "--token", "1").code == 0
     left = world.other.run("status")
     assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
@@ -83,6 +83,8 @@ def test_a_rollout_that_was_killed_is_gone_on_with_on_its_own_host_at_once(world
 
     left = world.one.run("status")
     assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
+    silent = world.one.run("stop")
+    assert (silent.code, "is silent, and may be dead" in silent.err) == (3, True), silent
     assert world.other.run("resume", world.published.name).code == 3  # nobody there can know
     resumed = world.one.run("resume", world.published.name)
     assert resumed.code == 0, resumed.out + resumed.err
@@ -96,7 +98,7 @@ def test_what_a_dead_host_has_left_live_is_rolled_back_on_another(world: World) 
     kill(process)
     assert world.percent == 5
 
-    world.expire(RENEW_SECONDS)  # else `release` waits for so long
+    world.expire(RELEASE_SECONDS)  # else it is waited for
     assert world.other.run("release", "staging", "--token", "1").code == 0
     rolled_back = world.other.run("rollback", f"staging/{world.published.name}")
     assert rolled_back.code == 0, rolled_back.out + rolled_back.err
