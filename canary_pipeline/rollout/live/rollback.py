@@ -7,7 +7,7 @@ from datetime import timedelta
 from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
-from canary_pipeline.model.record import Record
+from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.routing import await_live, look
@@ -102,14 +102,14 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
 
 def lower(context: Context, wanted: LiveRouting) -> Restored:
     """Restore, but leave whatever percent somebody has set since to less than was live before."""
-    live = look(context)
-    applied = context.evidence.header().applied_percent
-    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, applied)
+    live, header = look(context), context.evidence.header()
+    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, header)
     if not lowered:
         return _restore(context, wanted)
     detail = (
-        f"left as it is, at {live}: somebody has set that since cohort {applied} % was applied, "
-        f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
+        f"left as it is, at {live}: somebody has set that since cohort {header.applied_percent} % "
+        f"was applied, and a rollback to {wanted} would raise it; "
+        "`canary-rollout rollback --raise` does"
     )
     if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
         return Restored("skipped", NOT_RAISED, detail, live=live)
@@ -117,13 +117,15 @@ def lower(context: Context, wanted: LiveRouting) -> Restored:
     return _restore(context, wanted.model_copy(update=lowered))
 
 
-def _lowered_since(live: LiveRouting, wanted: LiveRouting, applied: int | None) -> dict[str, int]:
+def _lowered_since(live: LiveRouting, wanted: LiveRouting, header: Header) -> dict[str, int]:
     """The percents that somebody else has set, by name, to less than was live before."""
+    # Where the last cohort never became live, the one before it still is.
+    ours = [percent for percent in header.cohorts if percent <= (header.applied_percent or 0)]
     now = {name: getattr(live, name) for name in _PERCENTS}
     return {
         name: percent
         for name, percent in now.items()
-        if percent != applied and percent < getattr(wanted, name)
+        if percent not in ours and percent < getattr(wanted, name)
     }
 
 
