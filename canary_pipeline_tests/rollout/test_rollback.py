@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,23 @@ def test_an_earlier_cohort_that_is_still_live_is_nobody_elses_choice(
     assert (row.status, row.reason) == ("passed", None)
     assert (tmp_path / "live.env").read_text() == BEFORE.replace("=3", "=100")
     assert context.evidence.record().warnings == ()
+
+
+def test_a_control_service_that_restarts_is_waited_for_before_anything_is_raised(
+    live: Context, staging: FakeStaging, tmp_path: Path
+) -> None:
+    (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=1"))
+    status = staging.snapshots[ROUTING_STATUS]
+
+    def restart(handler: BaseHTTPRequestHandler) -> None:
+        staging.snapshots[ROUTING_STATUS] = status
+        answer(503, {})(handler)
+
+    staging.snapshots[ROUTING_STATUS] = restart
+
+    row = roll_back(live, "a test")
+
+    assert (row.reason, percent(tmp_path)) == ("not_raised", 1)
 
 
 def test_a_cohort_that_was_not_applied_yet_is_somebody_elses_choice(

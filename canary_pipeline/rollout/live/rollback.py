@@ -10,7 +10,7 @@ from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
-from canary_pipeline.rollout.live.routing import await_live, look
+from canary_pipeline.rollout.live.routing import await_answer, await_live
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.rollout.superseded import withdraw_newer
 from canary_pipeline.store import layout
@@ -102,8 +102,10 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
 
 def lower(context: Context, wanted: LiveRouting) -> Restored:
     """Restore, but leave whatever percent somebody has set since to less than was live before."""
-    live, header = look(context), context.evidence.header()
-    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, header)
+    live = await_answer(wanted, context.plan.http_timeout_seconds, context).live
+    header = context.evidence.header()
+    # Where nobody can tell what is live, what was live before is all that is known.
+    lowered = {} if live is None else _lowered_since(live, wanted, header)
     if not lowered:
         return _restore(context, wanted)
     detail = (
@@ -111,7 +113,7 @@ def lower(context: Context, wanted: LiveRouting) -> Restored:
         f"was applied, and a rollback to {wanted} would raise it; "
         "`canary-rollout rollback --raise` does"
     )
-    if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
+    if len(lowered) == len(_PERCENTS):
         return Restored("skipped", NOT_RAISED, detail, live=live)
     context.warn(STEP, f"{' and '.join(lowered)} {detail}")
     return _restore(context, wanted.model_copy(update=lowered))
