@@ -10,6 +10,7 @@ from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.live.owing import owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.rollout.superseded import withdraw_newer
@@ -73,12 +74,15 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
         context: Where to write, and whom to ask.
         cause: Why, as a few words.
         may_raise: Whether a percent may be raised above what is live now: what somebody else has
-            lowered since is theirs, unless a person says otherwise.
+            lowered since is theirs, unless a person says otherwise. Then that is raised, too,
+            which an earlier rollback has left alone.
 
     Raises:
         ValueError: When the rollout has applied nothing.
     """
     started = context.clock.monotonic()
+    if may_raise:
+        _owe_what_was_not_raised(context)
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
@@ -129,6 +133,26 @@ def _lowered_since(live: LiveRouting, wanted: LiveRouting, header: Header) -> di
         for name, percent in now.items()
         if percent not in ours and percent < getattr(wanted, name)
     }
+
+
+def not_raised(record: Record) -> LiveRouting | None:
+    """What the last rollback was to restore, where it left alone what somebody had lowered."""
+    last, header = record.last_rollback, record.header
+    if last is None or last.status == "failed" or last.live is None:
+        return None
+    if header.live_before is not None or header.withdrawn is not None:
+        return None
+    lower = any(getattr(last.live, name) < getattr(last.wanted, name) for name in _PERCENTS)
+    return last.wanted if lower else None
+
+
+def _owe_what_was_not_raised(context: Context) -> None:
+    """Owe it again: should raising it fail, that is told as of any rollback."""
+    wanted, evidence = not_raised(context.evidence.record()), context.evidence
+    if wanted is not None:
+        cohorts = context.plan.cohorts
+        applied = [each for each in cohorts if evidence.exists(layout.cohort_env(each))]
+        owe(context, max(applied or cohorts), wanted)
 
 
 def _withdraw_newer(context: Context) -> None:
