@@ -1,9 +1,12 @@
 """A rollout that is not the newest: worked on only if asked twice, since another one speaks."""
 
 import shlex
+from contextlib import suppress
 from pathlib import Path
 
 from canary_pipeline.model.moment import rfc3339
+from canary_pipeline.outside.held_lease import RETRY_SECONDS
+from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.context import Context
@@ -47,6 +50,7 @@ def withdraw_newer(context: Context) -> None:
 
     Raises:
         OSError: When that cannot be written.
+        StoreUnreachableError: When nobody can say whether there is one.
     """
     folder = context.evidence.folder
     holding = context.evidence.holding
@@ -72,3 +76,18 @@ def withdraw_newer(context: Context) -> None:
     decision = write_decision(other, other.verified_record(), context.signing_key)
     if said == "allow":
         announce(other, "withdrawn", decision)
+
+
+def await_withdrawal(context: Context) -> None:
+    """Withdraw it too, but wait for a store that is away, as long as the environment is held.
+
+    Raises:
+        OSError: When that cannot be written.
+        LostError: When the environment is, or may be, another's.
+    """
+    while True:
+        with suppress(StoreUnreachableError), context.evidence.holding.losing():
+            withdraw_newer(context)
+            return
+        context.check_stop()
+        context.clock.sleep(RETRY_SECONDS)

@@ -13,7 +13,7 @@ from canary_pipeline.rollout.context import Cohort
 from canary_pipeline.rollout.live.owing import owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
-from canary_pipeline.rollout.superseded import withdraw_newer
+from canary_pipeline.rollout.superseded import await_withdrawal
 from canary_pipeline.store import layout
 from canary_pipeline.store.holding import owed_in
 
@@ -83,7 +83,7 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
     What a dead rollout owes is inherited: what was live before that one is what is restored.
     """
     evidence = cohort.context.evidence
-    withdraw_newer(cohort.context)
+    await_withdrawal(cohort.context)
     before = evidence.header().live_before
     if before is None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)

@@ -1,5 +1,6 @@
 """Rolling back: what was live before the first cohort is made live again, and verified."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,11 +10,12 @@ from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
+from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.owing import owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live
 from canary_pipeline.rollout.logged_command import run_logged
-from canary_pipeline.rollout.superseded import withdraw_newer
+from canary_pipeline.rollout.superseded import await_withdrawal, withdraw_newer
 from canary_pipeline.store import layout
 from canary_pipeline.store.journal import Journal
 
@@ -86,9 +88,10 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
-    with suppress(OSError):  # staging comes first
+    # Neither of these is a reason to leave staging as it is.
+    with suppress(OSError):
         context.evidence.holding.publish()  # a host that goes on for this one must know
-    _withdraw_newer(context)
+    withdrawn = _withdrawn(context, withdraw_newer, "is withdrawn once staging is restored")
     context.note(STEP, "rollback")
     try:
         restored = _restore(context, wanted) if may_raise else lower(context, wanted)
@@ -101,6 +104,8 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     row = _add(context, cause, restored, started)
     if row.status == "passed" or row.reason == NOT_RAISED:
         _forget(context)
+    if not withdrawn:
+        _withdrawn(context, await_withdrawal, "stands")
     return row
 
 
@@ -155,11 +160,14 @@ def _owe_what_was_not_raised(context: Context) -> None:
         owe(context, max(applied or cohorts), wanted)
 
 
-def _withdraw_newer(context: Context) -> None:
+def _withdrawn(context: Context, withdraw: Callable[[Context], None], otherwise: str) -> bool:
+    """Whether what a newer rollout has decided is withdrawn; if not, that is a warning."""
     try:
-        withdraw_newer(context)
-    except OSError as error:  # staging comes first
-        context.warn(STEP, f"what a newer rollout has decided stands: {error}")
+        withdraw(context)
+    except (OSError, StoreUnreachableError) as error:
+        context.warn(STEP, f"what a newer rollout has decided {otherwise}: {error}")
+        return False
+    return True
 
 
 def _restore(context: Context, wanted: LiveRouting) -> Restored:
