@@ -32,9 +32,10 @@ def refuse_superseded(evidence: Evidence, environment: str, command: str = "resu
     newer = _newer(evidence, environment)
     if newer is not None:
         insisting = f"canary-rollout {command} --superseded {shlex.quote(str(evidence.folder))}"
+        withdraws = ", and withdraws what that one has decided"
         message = (
             f"{newer} is newer, and speaks for {environment}; `{insisting}` goes on with this one "
-            "all the same, and withdraws what that one has decided"
+            f"all the same{withdraws if evidence.header().changes_staging else ''}"
         )
         raise SupersededError(message)
 
