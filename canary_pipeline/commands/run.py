@@ -20,7 +20,7 @@ from canary_pipeline.commands.flags import (
     settings_flags,
 )
 from canary_pipeline.environments import chosen, served
-from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.remarks import NOT_PROBED, no_cohort_was_probed, remarks
 from canary_pipeline.outside.clock import SystemClock
@@ -30,8 +30,8 @@ from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
-from canary_pipeline.rollout.conclusion import conclude
-from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.conclusion import conclude, reached
+from canary_pipeline.rollout.enter import enter_rollout, opened, working_on
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError
 from canary_pipeline.sources import unknown_variables
 from canary_pipeline.store.folder import Evidence
@@ -198,10 +198,13 @@ def _concluded(
     header = evidence.header()
     last = header.last_attempt
     if last is not None and len(header.attempts) > before and last.outcome is not None:
-        return decide(evidence.verified_record())
-    begun = last is not None and last.outcome is None
-    run_id = last.run_id if last is not None and begun else "none"
-    context = enter_rollout(settings, evidence, run_id, "canary-rollout")
+        context, why = working_on(evidence, settings), "its decision could not be written"
+        if (decision := reached(context)) is not None:
+            return decision
+    else:
+        begun = last is not None and last.outcome is None
+        run_id = last.run_id if last is not None and begun else "none"
+        context = enter_rollout(settings, evidence, run_id, "canary-rollout")
     signals.obey()
     stopped = signals.stop.why
     return conclude(context, "aborted" if stopped else "crashed", stopped or why)

@@ -26,12 +26,11 @@ from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
 from canary_pipeline.planning import resolve
-from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.conclusion import conclude, reached
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.sources import evidence_url
-from canary_pipeline.store.folder import NotARolloutError
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
@@ -69,7 +68,7 @@ class Work:
     ) -> Decision | None:
         """See to whatever the steps have not seen to, and tell Dagster.
 
-        A decision that was reached stays, unless the rollout was stopped before its run was done.
+        A decision that is written stays, unless the rollout was stopped before its run was done.
 
         Args:
             instance: Where the run is recorded.
@@ -83,10 +82,10 @@ class Work:
         if self.context is None:
             return None
         evidence = self.context.evidence
-        reached = None if outcome == "aborted" else _reached(self.context)
         context = replace(self.context, check_stop=check_stop, say=quietly(self.say))
-        decision = reached or conclude(context, outcome, detail)
-        environment, on_page = self.rollout.environment, reached is None
+        decided = None if outcome == "aborted" else reached(context)
+        decision = decided or conclude(context, outcome, detail)
+        environment, on_page = self.rollout.environment, decided is None
         tell_decision(instance, environment, evidence, decision, on_page=on_page)
         if not decision.allowed:
             # Dagster's own last words on a red run are a stack trace; these are the reader's.
@@ -101,16 +100,6 @@ class Work:
         record = context.evidence.verified_record()
         if decide(record).allowed:
             report_promotion(instance, self.rollout.environment, context.evidence, record)
-
-
-def _reached(context: Context) -> Decision | None:
-    """The decision that the last step has reached, or None."""
-    try:
-        last = context.evidence.header().last_attempt
-    except NotARolloutError:
-        return None
-    ended = last is not None and last.run_id == context.run_id and last.outcome is not None
-    return decide(context.evidence.verified_record()) if ended else None
 
 
 _works: dict[str, Work] = {}

@@ -3,21 +3,22 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.stop import StoppedError
-from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import settle
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.held import LostError
 from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import DECISION
 
 FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"
 
@@ -51,6 +52,20 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
             _await_commands(context)
         staging = restore_unrecorded(context, hold=context.plan.on_block == "hold")
         raise UnrecordedError(f"{in_words(error)}; {staging}") from error
+
+
+def reached(context: Context) -> Decision | None:
+    """The decision that this attempt has reached and written, or None: it is concluded again."""
+    evidence = context.evidence
+    try:
+        last = evidence.header().last_attempt
+    except NotARolloutError:
+        return None
+    if last is None or last.run_id != context.run_id or last.outcome is None:
+        return None
+    decision = decide(evidence.verified_record())
+    is_written = written_decision(evidence) == decision.word and evidence.exists(DECISION)
+    return decision if is_written else None
 
 
 def _left_to_others(context: Context, why: str) -> Decision:
