@@ -1,7 +1,9 @@
 """A decision is reached once it is written: one that could not be is reached anew."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import dagster as dg
@@ -21,10 +23,12 @@ from canary_pipeline.reports.verification import check
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.live.leftover import left_live
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.outbox import Outbox
 from canary_pipeline_tests.builders import add, passed
+from canary_pipeline_tests.fake_staging import GOOD, answer
 from canary_pipeline_tests.orchestration.test_runs import instance, new_run
 from canary_pipeline_tests.rollouts_at_hand import AtHand, at_hand
 
@@ -125,3 +129,58 @@ def test_the_command_names_no_summary_that_is_not_there(
     assert f"summary: {evidence.folder / 'SUMMARY.md'}" in out
     assert said(evidence) == ("block", "block", ["block"])
     assert [attempt.outcome for attempt in evidence.header().attempts] == ["crashed"]
+
+
+# -- what this host knows of the environment cannot be written -----------------------------------
+
+
+def cannot_be_noted_from(at_hand: AtHand, percent: int) -> Callable[[], None]:
+    """Let this host's journal be out of reach from a cohort's probe on; what brings it back."""
+    journal = at_hand.root / "state/environments"
+
+    def breaks(handler: BaseHTTPRequestHandler) -> None:
+        journal.rename(journal.with_name("away"))
+        journal.write_text("no folder")
+        at_hand.staging.probes.clear()
+        answer(200 if percent == 100 else 500, GOOD)(handler)
+
+    def comes_back() -> None:
+        journal.unlink()
+        journal.with_name("away").rename(journal)
+
+    at_hand.staging.probes[percent] = breaks
+    return comes_back
+
+
+def test_an_allow_that_cannot_be_noted_stands_and_is_told_and_the_next_rollout_builds_on_it(
+    at_hand: AtHand,
+) -> None:
+    comes_back = cannot_be_noted_from(at_hand, 100)
+
+    allowed, code = at_hand.roll_out("allowed")
+
+    assert (code, at_hand.percent) == (0, 100)
+    assert said(allowed) == ("allow", "allow", ["allow"])
+    comes_back()
+    assert left_live(STAGING) is None
+    at_hand.staging.probes[5] = answer(500, {})
+    blocked, code = at_hand.roll_out("blocked")
+    assert (code, at_hand.percent) == (1, 100), "what was live before is what was allowed"
+    assert blocked.record().warnings == ()
+
+
+def test_a_rollback_that_cannot_be_noted_has_worked_and_the_next_rollout_knows_it(
+    at_hand: AtHand,
+) -> None:
+    (at_hand.checkout.folder / "live.env").write_text("OA_RUNTIME_CANARY_USER_PERCENT=3\n")
+    comes_back = cannot_be_noted_from(at_hand, 5)
+
+    blocked, code = at_hand.roll_out("blocked")
+
+    assert (code, at_hand.percent) == (1, 3)
+    assert said(blocked) == ("block", "block", ["block"])
+    comes_back()
+    (at_hand.checkout.folder / "live.env").write_text("OA_RUNTIME_CANARY_USER_PERCENT=2\n")
+    at_hand.staging.probes[5] = answer(500, {})
+    at_hand.roll_out("another")
+    assert at_hand.percent == 2

@@ -13,11 +13,11 @@ from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.live.owing import settle_debt
 from canary_pipeline.rollout.live.rollback import settle
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.held import LostError
-from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import DECISION
 
 FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"
@@ -94,9 +94,8 @@ def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) ->
     if settled is not None:
         decision = rewrite_decision(context)
     if decision.allowed:
-        Journal(context.plan.environment).settled(evidence.folder)
         with suppress(LostError):  # it is decided, and seen to be
-            evidence.holding.owe(None)
+            settle_debt(context)
     announce(evidence, decision.word, decision)
     return decision
 

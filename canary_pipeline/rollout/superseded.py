@@ -1,15 +1,13 @@
 """A rollout that is not the newest: worked on only if asked twice, since another one speaks."""
 
 import shlex
-from contextlib import suppress
 from pathlib import Path
 
 from canary_pipeline.model.moment import rfc3339
-from canary_pipeline.outside.held_lease import RETRY_SECONDS
-from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.store_away import answered
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
 
@@ -86,9 +84,4 @@ def await_withdrawal(context: Context) -> None:
         OSError: When that cannot be written.
         LostError: When the environment is, or may be, another's.
     """
-    while True:
-        with suppress(StoreUnreachableError), context.evidence.holding.losing():
-            withdraw_newer(context)
-            return
-        context.check_stop()
-        context.clock.sleep(RETRY_SECONDS)
+    answered(context, lambda: withdraw_newer(context))

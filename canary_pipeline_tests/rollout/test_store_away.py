@@ -1,7 +1,7 @@
 """The place for evidence is away for a moment: that neither fails a cohort nor stops a rollback."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from canary_pipeline.rollout.context import Cohort, Context
 from canary_pipeline.rollout.live.apply import make_live
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
+from canary_pipeline.store.journal import Owed
 from canary_pipeline.store.listing import rollout_prefix
 from canary_pipeline.store.published import Published
 from canary_pipeline_tests.builders import add, passed, seen
@@ -32,7 +33,7 @@ from canary_pipeline_tests.rollout.conftest import (
     settings_with,
 )
 
-OLD, NEWER = "staging-20260225T080000Z", "staging-20260225T090000Z"
+OLDER, OURS, NEWER = (f"staging-20260225T0{hour}0000Z" for hour in (7, 8, 9))
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def holding(way: Way) -> Iterator[Holding]:
 
 @pytest.fixture
 def evidence(settings: Settings, holding: Holding, tmp_path: Path, clock: FakeClock) -> Evidence:
-    folder = new_rollout(settings, tmp_path / "rollouts" / OLD, clock).folder
+    folder = new_rollout(settings, tmp_path / "rollouts" / OURS, clock).folder
     holding.work_in(folder, new=True)
     found = Evidence(folder, settings.redactor, holding)
     attempts.join(found, "run-1", "a test", clock)
@@ -85,20 +86,30 @@ def context(context: Context, staging: FakeStaging, tmp_path: Path) -> Context:
     return asking(context, staging)
 
 
+Publish = Callable[[str], Path]
+
+
 @pytest.fixture
-def newer(context: Context, settings: Settings, way: Way, clock: FakeClock) -> Path:
-    """A newer rollout that another host has published, as the store holds it; it is allowed."""
-    folder = context.evidence.folder.with_name(NEWER)
-    evidence = new_rollout(settings, folder, clock)
-    attempts.join(evidence, "run-1", "a test", clock)
-    add(evidence, *passed(context.plan, live=seen(5)))
-    evidence.update_header(lambda header: header.model_copy(update={"live_before": seen(0)}))
-    conclude(Context(context.plan, evidence, context.control, 1, "run-1"), "finished")
-    assert written_decision(evidence) == "allow"
-    prefix = rollout_prefix("staging", NEWER)
-    assert Published(folder, open_store(f"file://{way.shared}"), prefix).publish_all()
-    shutil.rmtree(folder)
-    return way.shared / prefix
+def publish(context: Context, settings: Settings, way: Way, clock: FakeClock) -> Publish:
+    """Makes a rollout that another host has published, and returns it as the store holds it.
+
+    It is allowed.
+    """
+
+    def published(name: str) -> Path:
+        folder = context.evidence.folder.with_name(name)
+        evidence = new_rollout(settings, folder, clock)
+        attempts.join(evidence, "run-1", "a test", clock)
+        add(evidence, *passed(context.plan, live=seen(5)))
+        evidence.update_header(lambda header: header.model_copy(update={"live_before": seen(0)}))
+        conclude(Context(context.plan, evidence, context.control, 1, "run-1"), "finished")
+        assert written_decision(evidence) == "allow"
+        prefix = rollout_prefix("staging", name)
+        assert Published(folder, open_store(f"file://{way.shared}"), prefix).publish_all()
+        shutil.rmtree(folder)
+        return way.shared / prefix
+
+    return published
 
 
 def percent(tmp_path: Path) -> int:
@@ -106,8 +117,9 @@ def percent(tmp_path: Path) -> int:
 
 
 def test_a_cohort_waits_for_a_store_that_is_away(
-    context: Context, newer: Path, way: Way, clock: FakeClock, tmp_path: Path
+    context: Context, publish: Publish, way: Way, clock: FakeClock, tmp_path: Path
 ) -> None:
+    newer = publish(NEWER)
     way.ends()
     clock.while_asleep = way.is_back
 
@@ -131,11 +143,10 @@ def test_a_cohort_that_waits_for_a_store_can_be_stopped(
 
 
 def test_staging_is_restored_although_the_store_is_away_and_the_newer_rollout_is_withdrawn_later(
-    context: Context, newer: Path, way: Way, tmp_path: Path
+    context: Context, publish: Publish, way: Way, tmp_path: Path
 ) -> None:
-    shutil.move(newer, tmp_path / "published later")
     assert make_live(Cohort(5, context)).problem is None
-    shutil.move(tmp_path / "published later", newer)
+    newer = publish(NEWER)
 
     def go_away() -> str:
         await_true(lambda: context.evidence.exists("decision.json"))
@@ -154,3 +165,32 @@ def test_staging_is_restored_although_the_store_is_away_and_the_newer_rollout_is
     assert put_off.startswith("what a newer rollout has decided is withdrawn once staging is")
     assert withdrawn.endswith(f"{NEWER} is newer; what it has decided is withdrawn")
     assert written_decision(Evidence(newer)) == "block"
+
+
+def test_what_was_allowed_on_another_host_that_died_before_it_could_say_so_is_not_owed(
+    context: Context, publish: Publish, holding: Holding, tmp_path: Path
+) -> None:
+    allowed = publish(OLDER)
+    owed = Owed(folder=Path(allowed.name), percent=100, before=seen(0))
+    holding.owe(owed.model_dump(mode="json"))
+    (tmp_path / "live.env").write_text("OA_RUNTIME_CANARY_USER_PERCENT=100\n")
+
+    assert make_live(Cohort(5, context)).problem is None
+
+    before = context.evidence.header().live_before
+    assert before
+    assert before.user_percent == 100
+
+
+@pytest.mark.parametrize("published", [OLDER, NEWER])
+def test_what_a_rollout_owes_is_owed_although_it_is_withdrawn_now(
+    published: str, context: Context, publish: Publish, holding: Holding
+) -> None:
+    dead = Evidence(publish(published))
+    dead.update_header(lambda header: header.with_last_attempt(outcome=None))
+    owed = Owed(folder=Path(published), percent=100, before=seen(3))
+    holding.owe(owed.model_dump(mode="json"))
+
+    assert make_live(Cohort(5, context)).problem is None
+
+    assert context.evidence.header().live_before == seen(3)

@@ -10,12 +10,11 @@ from typing import Any
 from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
 from canary_pipeline.model.rows import LiveRouting, Routing
 from canary_pipeline.rollout.context import Cohort
-from canary_pipeline.rollout.live.owing import owe
+from canary_pipeline.rollout.live.owing import inherited, owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.rollout.superseded import await_withdrawal
 from canary_pipeline.store import layout
-from canary_pipeline.store.holding import owed_in
 
 APPLY_FAILED = "apply_failed"
 
@@ -89,8 +88,7 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        owed = owed_in(cohort.plan.environment, evidence.holding)
-        owed = owed if owed and owed.folder != evidence.folder else None
+        owed = inherited(cohort.context)
         before = owed.before if owed else seen.live
         cohort.say(f"before the first cohort is live: {seen.live}")
         if owed:

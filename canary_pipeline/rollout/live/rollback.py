@@ -12,12 +12,11 @@ from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
 from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.rollout.context import Context
-from canary_pipeline.rollout.live.owing import owe
+from canary_pipeline.rollout.live.owing import owe, settle_debt
 from canary_pipeline.rollout.live.routing import await_answer, await_live
 from canary_pipeline.rollout.logged_command import run_logged
 from canary_pipeline.rollout.superseded import await_withdrawal, withdraw_newer
 from canary_pipeline.store import layout
-from canary_pipeline.store.journal import Journal
 
 STEP = "rollback"
 
@@ -225,8 +224,7 @@ def _forget(context: Context) -> None:
     """Nothing of the rollout is live any more: no soak can go on, and a next apply looks anew."""
     nothing = {"live_before": None, "applied_percent": None, "restoring": False}
     context.evidence.update_header(lambda header: header.model_copy(update=nothing))
-    Journal(context.plan.environment).settled(context.evidence.folder)
-    context.evidence.holding.owe(None)
+    settle_debt(context)
     for state in context.evidence.all_in_flight():
         if state.step.startswith("cohort "):
             context.evidence.clear_in_flight(state.step)
