@@ -79,7 +79,7 @@ def test_what_the_last_step_could_not_write_is_concluded_again(
     evidence = work.context.evidence
     conclude_while_no_summary_can_be_written(work.context)
 
-    decision = work.conclude(instance, "crashed", "step summary failed (IsADirectoryError)")
+    decision = work.conclude(instance, "step summary failed (IsADirectoryError)")
 
     assert decision
     assert [each.text for each in decision.reasons] == [
@@ -96,7 +96,7 @@ def test_what_the_last_step_has_decided_stays(work: Work, instance: dg.DagsterIn
     assert work.context
     assert conclude(work.context, "finished").allowed
 
-    decision = work.conclude(instance, "crashed", "a step did not end")
+    decision = work.conclude(instance, "a step did not end")
 
     assert decision
     assert decision.allowed

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from canary_pipeline.model.decision import Decision, decide
-from canary_pipeline.model.record import AttemptOutcome
 from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.going_on import catch_up, goes_on
 from canary_pipeline.orchestration.pages import report_promotion
@@ -26,7 +25,7 @@ from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
 from canary_pipeline.planning import resolve
-from canary_pipeline.rollout.conclusion import conclude, reached
+from canary_pipeline.rollout.conclusion import conclude_run
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.rollout.superseded import refuse_superseded
@@ -62,18 +61,16 @@ class Work:
     def conclude(
         self,
         instance: dg.DagsterInstance,
-        outcome: AttemptOutcome,
-        detail: str,
+        broken: str,
+        stopped: str | None = None,
         check_stop: Callable[[], None] = lambda: None,
     ) -> Decision | None:
         """See to whatever the steps have not seen to, and tell Dagster.
 
-        A decision that is written stays, unless the rollout was stopped before its run was done.
-
         Args:
             instance: Where the run is recorded.
-            outcome: How the attempt ended.
-            detail: What ended it, free of secrets.
+            broken: What broke it, where it was not stopped and no step has concluded it.
+            stopped: Why it was stopped; None where it was not.
             check_stop: Ends a rollback.
 
         Returns:
@@ -81,12 +78,10 @@ class Work:
         """
         if self.context is None:
             return None
-        evidence = self.context.evidence
         context = replace(self.context, check_stop=check_stop, say=quietly(self.say))
-        decided = None if outcome == "aborted" else reached(context)
-        decision = decided or conclude(context, outcome, detail)
-        environment, on_page = self.rollout.environment, decided is None
-        tell_decision(instance, environment, evidence, decision, on_page=on_page)
+        decision, reached_here = conclude_run(context, stopped, broken)
+        environment, evidence = self.rollout.environment, context.evidence
+        tell_decision(instance, environment, evidence, decision, on_page=reached_here)
         if not decision.allowed:
             # Dagster's own last words on a red run are a stack trace; these are the reader's.
             context.tell(f"decision: {decision.word}; {evidence.folder / SUMMARY}")
@@ -207,7 +202,7 @@ def _begun_here(
     stop.held = stack.enter_context(Holding(name, url, {"run": run.run_id}))
     work = stack.enter_context(working(rollout, run, stop, context.log.info, stop.held))
     stack.callback(work.promote, instance)
-    stack.callback(work.conclude, instance, "crashed", "a step failed")
+    stack.callback(work.conclude, instance, "a step failed")
     return work
 
 

@@ -54,6 +54,25 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         raise UnrecordedError(f"{in_words(error)}; {staging}") from error
 
 
+def conclude_run(context: Context, stopped: str | None, broken: str) -> tuple[Decision, bool]:
+    """End the attempt of a run whose steps are over; the one end of every way to run them.
+
+    A decision that is written stays, unless the rollout was stopped before its run was done.
+
+    Args:
+        context: The attempt, as `conclude` takes it.
+        stopped: Why it was stopped; None where it was not.
+        broken: What keeps it from having finished, where its last step has not concluded it.
+
+    Returns:
+        The decision, and whether it was reached only here.
+    """
+    if stopped is not None:
+        return conclude(context, "aborted", stopped), True
+    decided = reached(context)
+    return (decided, False) if decided else (conclude(context, "crashed", broken), True)
+
+
 def reached(context: Context) -> Decision | None:
     """The decision that this attempt has reached and written, or None: it is concluded again."""
     evidence = context.evidence
