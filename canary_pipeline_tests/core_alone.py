@@ -6,15 +6,18 @@ and answers with the same exit codes, in a tenth of the time; Dagster is not imp
 
 import getpass
 import os
+from contextlib import suppress
+from dataclasses import replace
 from uuid import uuid4
 
 from canary_pipeline.commands import run
 from canary_pipeline.commands.main import main
 from canary_pipeline.model.environment import Environment
-from canary_pipeline.outside.stop import Signals
+from canary_pipeline.outside.stop import Signals, StoppedError
 from canary_pipeline.planning import Settings
+from canary_pipeline.rollout.conclusion import conclude_run
 from canary_pipeline.rollout.enter import enter_rollout
-from canary_pipeline.rollout.run import roll_out
+from canary_pipeline.rollout.run import run_phases
 from canary_pipeline.rollout.steps import steps_of
 from canary_pipeline.store.folder import Evidence
 
@@ -37,7 +40,20 @@ class CoreAlone:
             gate_groups=context.plan.gate_groups,
             changes_staging=context.plan.changes_staging,
         )
-        return roll_out(context, steps, signals, settings.parallel_gates).allowed
+        broken = "a step did not end"
+        try:
+            working = replace(context, check_stop=signals.stop.check)
+            with suppress(StoppedError):
+                run_phases(steps.phases, working, settings.parallel_gates)
+        except Exception as error:
+            broken = f"a step failed ({type(error).__name__})"
+            raise
+        finally:
+            stopped = signals.stop.why
+            signals.obey()
+            concluding = replace(context, check_stop=signals.check_again)
+            decision, _ = conclude_run(concluding, stopped, broken)
+        return decision.allowed
 
 
 def _user() -> str:

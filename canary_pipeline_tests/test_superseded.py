@@ -43,7 +43,8 @@ def new(old: Evidence, at_hand: AtHand) -> Evidence:
 def test_an_older_rollout_is_worked_on_only_if_asked_twice(
     old: Evidence, new: Evidence, at_hand: AtHand
 ) -> None:
-    with pytest.raises(SupersededError, match=f"{new.folder} is newer.*resume --superseded"):
+    both = f"{new.folder} is newer.*resume --superseded.*, and withdraws what that one has decided"
+    with pytest.raises(SupersededError, match=both):
         at_hand.resume(old)
     old.update_header(lambda header: header.model_copy(update=new_live(new)))
     with pytest.raises(SupersededError, match="rollback --superseded"):
@@ -92,6 +93,8 @@ def test_one_that_only_asks_withdraws_nothing(
     monkeypatch.delenv("OA_STAGING_CANARY_APPLY_COMMAND")
     first, _ = at_hand.roll_out("first")
     second, _ = at_hand.roll_out("second")
+    with pytest.raises(SupersededError, match=r"goes on with this one all the same$"):
+        at_hand.resume(first)
 
     assert at_hand.resume(first, superseded=True) == 0
 

@@ -28,7 +28,7 @@ from canary_pipeline.rollout.attempts import MENDABLE
 from canary_pipeline.rollout.conclusion import end_attempt, rewrite_decision
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import working_on
-from canary_pipeline.rollout.live.rollback import roll_back
+from canary_pipeline.rollout.live.rollback import not_raised, roll_back
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.sources import RESTORING
@@ -51,12 +51,14 @@ def take_back(
         evidence: The rollout's folder.
         settings: The settings at hand.
         environment: What was rolled out to.
-        may_raise: Whether a percent that somebody has lowered since may be raised again.
+        may_raise: Whether a percent that somebody has lowered since may be raised again, also one
+            that an earlier rollback has left alone.
         superseded: Whether to do so although a newer rollout speaks for the environment.
     """
     with holding(settings, environment, "canary-rollout rollback") as (held, signals):
         evidence = worked_in(evidence, held)
-        if evidence.header().live_before is None:
+        left_alone = not_raised(evidence.record()) if may_raise else None
+        if evidence.header().live_before is None and left_alone is None:
             print("nothing of this rollout is live: there is nothing to roll back")
             return exit_of_rollback("passed")
         owed = owed_in(environment.name, held)

@@ -21,7 +21,7 @@ from canary_pipeline.commands.flags import (
     settings_flags,
 )
 from canary_pipeline.environments import chosen, served
-from canary_pipeline.model.decision import Decision, decide
+from canary_pipeline.model.decision import Decision
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.remarks import NOT_PROBED, no_cohort_was_probed, remarks
 from canary_pipeline.outside.clock import SystemClock
@@ -31,8 +31,8 @@ from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import deliver
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
-from canary_pipeline.rollout.conclusion import conclude
-from canary_pipeline.rollout.enter import enter_rollout, opened
+from canary_pipeline.rollout.conclusion import conclude, reached
+from canary_pipeline.rollout.enter import enter_rollout, opened, working_on
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError
 from canary_pipeline.sources import unknown_variables
 from canary_pipeline.store.folder import Evidence
@@ -198,9 +198,12 @@ def _concluded(
     """The decision of the attempt that was to be made, reached here if no step has."""
     made = evidence.header().attempts[before:]
     if made and made[-1].outcome is not None:
-        return decide(evidence.verified_record())
-    run_id = made[-1].run_id if made else f"none-{uuid4()}"
-    context = enter_rollout(settings, evidence, run_id, "canary-rollout")
+        context, why = working_on(evidence, settings), "its decision could not be written"
+        if (decision := reached(context)) is not None:
+            return decision
+    else:
+        run_id = made[-1].run_id if made else f"none-{uuid4()}"
+        context = enter_rollout(settings, evidence, run_id, "canary-rollout")
     signals.obey()
     stopped = signals.stop.why
     return conclude(context, "aborted" if stopped else "crashed", stopped or why)

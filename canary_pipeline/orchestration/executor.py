@@ -117,11 +117,10 @@ def _conclude(
     work: Work, signals: Signals, instance: dg.DagsterInstance, broken: str
 ) -> Decision | None:
     """Write the decision that no step has written, for a run that was stopped or broke."""
-    why, run_id = work.stop.why, work.run_id
+    why = work.stop.why
     signals.obey()
-    if why is None:
-        return work.conclude(instance, "crashed", broken, signals.check_again)
-    return work.conclude(instance, "aborted", by_whom(instance, run_id, why), signals.check_again)
+    stopped = None if why is None else by_whom(instance, work.run_id, why)
+    return work.conclude(instance, broken, stopped, signals.check_again)
 
 
 def _looker(stop: Stop, over: Callable[[], str | None]) -> Callable[[], bool]:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 import dagster as dg
 
 from canary_pipeline.model.decision import Decision, decide
-from canary_pipeline.model.record import AttemptOutcome
 from canary_pipeline.orchestration.command import commanded
 from canary_pipeline.orchestration.going_on import catch_up, goes_on
 from canary_pipeline.orchestration.pages import report_promotion
@@ -26,12 +25,11 @@ from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
 from canary_pipeline.planning import resolve
-from canary_pipeline.rollout.conclusion import conclude
+from canary_pipeline.rollout.conclusion import conclude_run
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.rollout.superseded import refuse_superseded
 from canary_pipeline.sources import evidence_url
-from canary_pipeline.store.folder import NotARolloutError
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Journal
 from canary_pipeline.store.layout import SUMMARY
@@ -63,18 +61,16 @@ class Work:
     def conclude(
         self,
         instance: dg.DagsterInstance,
-        outcome: AttemptOutcome,
-        detail: str,
+        broken: str,
+        stopped: str | None = None,
         check_stop: Callable[[], None] = lambda: None,
     ) -> Decision | None:
         """See to whatever the steps have not seen to, and tell Dagster.
 
-        A decision that was reached stays, unless the rollout was stopped before its run was done.
-
         Args:
             instance: Where the run is recorded.
-            outcome: How the attempt ended.
-            detail: What ended it, free of secrets.
+            broken: What broke it, where it was not stopped and no step has concluded it.
+            stopped: Why it was stopped; None where it was not.
             check_stop: Ends a rollback.
 
         Returns:
@@ -82,12 +78,10 @@ class Work:
         """
         if self.context is None:
             return None
-        evidence = self.context.evidence
-        reached = None if outcome == "aborted" else _reached(self.context)
         context = replace(self.context, check_stop=check_stop, say=quietly(self.say))
-        decision = reached or conclude(context, outcome, detail)
-        environment, on_page = self.rollout.environment, reached is None
-        tell_decision(instance, environment, evidence, decision, on_page=on_page)
+        decision, reached_here = conclude_run(context, stopped, broken)
+        environment, evidence = self.rollout.environment, context.evidence
+        tell_decision(instance, environment, evidence, decision, on_page=reached_here)
         if not decision.allowed:
             # Dagster's own last words on a red run are a stack trace; these are the reader's.
             context.tell(f"decision: {decision.word}; {evidence.folder / SUMMARY}")
@@ -101,16 +95,6 @@ class Work:
         record = context.evidence.verified_record()
         if decide(record).allowed:
             report_promotion(instance, self.rollout.environment, context.evidence, record)
-
-
-def _reached(context: Context) -> Decision | None:
-    """The decision that the last step has reached, or None."""
-    try:
-        last = context.evidence.header().last_attempt
-    except NotARolloutError:
-        return None
-    ended = last is not None and last.run_id == context.run_id and last.outcome is not None
-    return decide(context.evidence.verified_record()) if ended else None
 
 
 _works: dict[str, Work] = {}
@@ -218,7 +202,7 @@ def _begun_here(
     stop.held = stack.enter_context(Holding(name, url, {"run": run.run_id}))
     work = stack.enter_context(working(rollout, run, stop, context.log.info, stop.held))
     stack.callback(work.promote, instance)
-    stack.callback(work.conclude, instance, "crashed", "a step failed")
+    stack.callback(work.conclude, instance, "a step failed")
     return work
 
 

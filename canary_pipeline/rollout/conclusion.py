@@ -3,21 +3,22 @@
 from contextlib import suppress
 from dataclasses import replace
 
-from canary_pipeline.model.decision import Decision
+from canary_pipeline.model.decision import Decision, decide
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.record import AttemptOutcome, Header
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.stop import StoppedError
-from canary_pipeline.reports.decided import write_decision
+from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.checkout import checkout_now
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.live.owing import settle_debt
 from canary_pipeline.rollout.live.rollback import settle
 from canary_pipeline.rollout.live.unrecorded import UnrecordedError, restore_unrecorded
-from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.held import LostError
-from canary_pipeline.store.journal import Journal
+from canary_pipeline.store.layout import DECISION
 
 FOLDER_LOST = "the rollout's folder was taken away while it ran, and its evidence with it"
 
@@ -53,6 +54,39 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         raise UnrecordedError(f"{in_words(error)}; {staging}") from error
 
 
+def conclude_run(context: Context, stopped: str | None, broken: str) -> tuple[Decision, bool]:
+    """End the attempt of a run whose steps are over; the one end of every way to run them.
+
+    A decision that is written stays, unless the rollout was stopped before its run was done.
+
+    Args:
+        context: The attempt, as `conclude` takes it.
+        stopped: Why it was stopped; None where it was not.
+        broken: What keeps it from having finished, where its last step has not concluded it.
+
+    Returns:
+        The decision, and whether it was reached only here.
+    """
+    if stopped is not None:
+        return conclude(context, "aborted", stopped), True
+    decided = reached(context)
+    return (decided, False) if decided else (conclude(context, "crashed", broken), True)
+
+
+def reached(context: Context) -> Decision | None:
+    """The decision that this attempt has reached and written, or None: it is concluded again."""
+    evidence = context.evidence
+    try:
+        last = evidence.header().last_attempt
+    except NotARolloutError:
+        return None
+    if last is None or last.run_id != context.run_id or last.outcome is None:
+        return None
+    decision = decide(evidence.verified_record())
+    is_written = written_decision(evidence) == decision.word and evidence.exists(DECISION)
+    return decision if is_written else None
+
+
 def _left_to_others(context: Context, why: str) -> Decision:
     evidence = Evidence(context.evidence.folder, context.evidence.redactor)
     alone = replace(context, evidence=evidence)
@@ -79,9 +113,8 @@ def _concluded(context: Context, outcome: AttemptOutcome, detail: str | None) ->
     if settled is not None:
         decision = rewrite_decision(context)
     if decision.allowed:
-        Journal(context.plan.environment).settled(evidence.folder)
         with suppress(LostError):  # it is decided, and seen to be
-            evidence.holding.owe(None)
+            settle_debt(context)
     announce(evidence, decision.word, decision)
     return decision
 

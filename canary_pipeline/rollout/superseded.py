@@ -7,6 +7,7 @@ from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.reports.decided import write_decision, written_decision
 from canary_pipeline.reports.notice import announce
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.store_away import answered
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal
 
@@ -29,9 +30,10 @@ def refuse_superseded(evidence: Evidence, environment: str, command: str = "resu
     newer = _newer(evidence, environment)
     if newer is not None:
         insisting = f"canary-rollout {command} --superseded {shlex.quote(str(evidence.folder))}"
+        withdraws = ", and withdraws what that one has decided"
         message = (
             f"{newer} is newer, and speaks for {environment}; `{insisting}` goes on with this one "
-            "all the same, and withdraws what that one has decided"
+            f"all the same{withdraws if evidence.header().changes_staging else ''}"
         )
         raise SupersededError(message)
 
@@ -47,6 +49,7 @@ def withdraw_newer(context: Context) -> None:
 
     Raises:
         OSError: When that cannot be written.
+        StoreUnreachableError: When nobody can say whether there is one.
     """
     folder = context.evidence.folder
     holding = context.evidence.holding
@@ -72,3 +75,13 @@ def withdraw_newer(context: Context) -> None:
     decision = write_decision(other, other.verified_record(), context.signing_key)
     if said == "allow":
         announce(other, "withdrawn", decision)
+
+
+def await_withdrawal(context: Context) -> None:
+    """Withdraw it too, but wait for a store that is away, as long as the environment is held.
+
+    Raises:
+        OSError: When that cannot be written.
+        LostError: When the environment is, or may be, another's.
+    """
+    answered(context, lambda: withdraw_newer(context))

@@ -2,6 +2,7 @@
 
 import subprocess
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,62 @@ def test_a_rollback_restores_one_percent_where_somebody_lowered_the_other(
     assert (row.live.user_percent, row.live.autopilot_percent) == restored
     [warning] = live.evidence.record().warnings
     assert "left as it is" in warning.message
+
+
+HALF = "sed -i s/USER_PERCENT=.*/USER_PERCENT=25/ live.env; exit 1"
+"""An apply command that dies between one percent and the other."""
+
+
+@pytest.mark.parametrize("apply", ["exit 1", "true", HALF])
+def test_an_earlier_cohort_that_is_still_live_is_nobody_elses_choice(
+    apply: str, context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=100"))
+    let_cohorts_be(context, 5, 25, 100)
+    assert make_live(Cohort(5, context)).problem is None
+    assert make_live(Cohort(25, planned(context, apply_command=apply))).problem is not None
+    assert live_in(tmp_path / "live.env")["data"]["canary_autopilot_percent"] == 5
+
+    row = settle(context, "the rollout blocks")
+
+    assert row is not None
+    assert (row.status, row.reason) == ("passed", None)
+    assert (tmp_path / "live.env").read_text() == BEFORE.replace("=3", "=100")
+    assert context.evidence.record().warnings == ()
+
+
+def test_a_control_service_that_restarts_is_waited_for_before_anything_is_raised(
+    live: Context, staging: FakeStaging, tmp_path: Path
+) -> None:
+    (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=1"))
+    status = staging.snapshots[ROUTING_STATUS]
+
+    def restart(handler: BaseHTTPRequestHandler) -> None:
+        staging.snapshots[ROUTING_STATUS] = status
+        answer(503, {})(handler)
+
+    staging.snapshots[ROUTING_STATUS] = restart
+
+    row = roll_back(live, "a test")
+
+    assert (row.reason, percent(tmp_path)) == ("not_raised", 1)
+
+
+def test_a_cohort_that_was_not_applied_yet_is_somebody_elses_choice(
+    context: Context, tmp_path: Path
+) -> None:
+    (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=100"))
+    let_cohorts_be(context, 5, 25, 100)
+    make_live(Cohort(5, context))
+    (tmp_path / "live.env").write_text(BEFORE.replace("=3", "=25"))
+
+    row = roll_back(context, "a test")
+
+    assert (row.reason, percent(tmp_path)) == ("not_raised", 25)
+
+
+def let_cohorts_be(context: Context, *cohorts: int) -> None:
+    context.evidence.update_header(lambda header: header.model_copy(update={"cohorts": cohorts}))
 
 
 def test_a_rollback_still_lowers_what_somebody_raised_since(live: Context, tmp_path: Path) -> None:

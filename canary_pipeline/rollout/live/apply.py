@@ -5,19 +5,16 @@ is worth nothing, so what cannot be verified has failed.
 """
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
-from canary_pipeline.model.record import Header
 from canary_pipeline.model.rows import LiveRouting, Routing
 from canary_pipeline.rollout.context import Cohort
+from canary_pipeline.rollout.live.owing import inherited, owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
 from canary_pipeline.rollout.logged_command import run_logged
-from canary_pipeline.rollout.superseded import withdraw_newer
+from canary_pipeline.rollout.superseded import await_withdrawal
 from canary_pipeline.store import layout
-from canary_pipeline.store.holding import owed_in
-from canary_pipeline.store.journal import Journal, Owed
 
 APPLY_FAILED = "apply_failed"
 
@@ -85,15 +82,13 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
     What a dead rollout owes is inherited: what was live before that one is what is restored.
     """
     evidence = cohort.context.evidence
-    withdraw_newer(cohort.context)
-    journal = Journal(cohort.plan.environment)
+    await_withdrawal(cohort.context)
     before = evidence.header().live_before
     if before is None:
         seen = await_answer(wanted, cohort.plan.http_timeout_seconds, cohort.context)
         if seen.live is None:
             return f"nothing was applied: {seen.detail}"
-        owed = owed_in(cohort.plan.environment, evidence.holding)
-        owed = owed if owed and owed.folder != evidence.folder else None
+        owed = inherited(cohort.context)
         before = owed.before if owed else seen.live
         cohort.say(f"before the first cohort is live: {seen.live}")
         if owed:
@@ -102,16 +97,7 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
                 f"live before it: {owed.before}"
             )
         evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables_of(before)))
-    journal.applied(evidence.folder, cohort.percent, before)
-    ours = Owed(folder=Path(evidence.folder.name), percent=cohort.percent, before=before)
-    evidence.holding.owe(ours.model_dump(mode="json"))
-
-    def remember(header: Header) -> Header:
-        applied = {"live_before": before, "applied_percent": cohort.percent, "restoring": False}
-        return header.model_copy(update=applied)
-
-    evidence.update_header(remember)
-    evidence.holding.publish()  # a host that goes on for this one must know
+    owe(cohort.context, cohort.percent, before)
     return None
 
 

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from canary_pipeline.model.decision import HEADER, owes_rollback
+from canary_pipeline.model.decision import HEADER
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED
 from canary_pipeline.outside.claim import FOLDER_LOCK, current_holder, holder_of
 from canary_pipeline.reports.rollback_words import restoring_commands, rollback_command
+from canary_pipeline.rollout.live.owing import still_owes
 from canary_pipeline.store.elsewhere import elsewhere
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.journal import Journal, Owed
@@ -114,9 +115,7 @@ def _changed_staging(record: Record) -> bool:
 
 def _left(folder: Path, record: Record) -> LeftLive | None:
     header = record.header
-    # All rows may have passed: what was killed before its summary has decided nothing.
-    owes = owes_rollback(record) or not _ended(record)
-    if header.live_before is None or header.applied_percent is None or not owes:
+    if header.live_before is None or header.applied_percent is None or not still_owes(record):
         return None
     if holder_of(folder / FOLDER_LOCK) is not None:  # somebody works on it
         return None

@@ -1,5 +1,6 @@
 """Rolling back: what was live before the first cohort is made live again, and verified."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,14 +8,15 @@ from datetime import timedelta
 from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.env_sequence import env_file_text, variables_of
 from canary_pipeline.model.moment import rfc3339
-from canary_pipeline.model.record import Record
+from canary_pipeline.model.record import Header, Record
 from canary_pipeline.model.rows import HELD, NOT_VERIFIED, LiveRouting, RollbackRow, Status
+from canary_pipeline.outside.object_store import StoreUnreachableError
 from canary_pipeline.rollout.context import Context
-from canary_pipeline.rollout.live.routing import await_live, look
+from canary_pipeline.rollout.live.owing import owe, settle_debt
+from canary_pipeline.rollout.live.routing import await_answer, await_live
 from canary_pipeline.rollout.logged_command import run_logged
-from canary_pipeline.rollout.superseded import withdraw_newer
+from canary_pipeline.rollout.superseded import await_withdrawal, withdraw_newer
 from canary_pipeline.store import layout
-from canary_pipeline.store.journal import Journal
 
 STEP = "rollback"
 
@@ -73,18 +75,22 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
         context: Where to write, and whom to ask.
         cause: Why, as a few words.
         may_raise: Whether a percent may be raised above what is live now: what somebody else has
-            lowered since is theirs, unless a person says otherwise.
+            lowered since is theirs, unless a person says otherwise. Then that is raised, too,
+            which an earlier rollback has left alone.
 
     Raises:
         ValueError: When the rollout has applied nothing.
     """
     started = context.clock.monotonic()
+    if may_raise:
+        _owe_what_was_not_raised(context)
     wanted = _before(context)
     # Whatever becomes of it, what was applied may not be live any more.
     context.evidence.update_header(lambda header: header.model_copy(update={"restoring": True}))
-    with suppress(OSError):  # staging comes first
+    # Neither of these is a reason to leave staging as it is.
+    with suppress(OSError):
         context.evidence.holding.publish()  # a host that goes on for this one must know
-    _withdraw_newer(context)
+    withdrawn = _withdrawn(context, withdraw_newer, "is withdrawn once staging is restored")
     context.note(STEP, "rollback")
     try:
         restored = _restore(context, wanted) if may_raise else lower(context, wanted)
@@ -97,41 +103,70 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     row = _add(context, cause, restored, started)
     if row.status == "passed" or row.reason == NOT_RAISED:
         _forget(context)
+    if not withdrawn:
+        _withdrawn(context, await_withdrawal, "stands")
     return row
 
 
 def lower(context: Context, wanted: LiveRouting) -> Restored:
     """Restore, but leave whatever percent somebody has set since to less than was live before."""
-    live = look(context)
-    applied = context.evidence.header().applied_percent
-    lowered = {} if isinstance(live, str) else _lowered_since(live, wanted, applied)
+    live = await_answer(wanted, context.plan.http_timeout_seconds, context).live
+    header = context.evidence.header()
+    # Where nobody can tell what is live, what was live before is all that is known.
+    lowered = {} if live is None else _lowered_since(live, wanted, header)
     if not lowered:
         return _restore(context, wanted)
     detail = (
-        f"left as it is, at {live}: somebody has set that since cohort {applied} % was applied, "
-        f"and a rollback to {wanted} would raise it; `canary-rollout rollback --raise` does"
+        f"left as it is, at {live}: somebody has set that since cohort {header.applied_percent} % "
+        f"was applied, and a rollback to {wanted} would raise it; "
+        "`canary-rollout rollback --raise` does"
     )
-    if isinstance(live, LiveRouting) and len(lowered) == len(_PERCENTS):
+    if len(lowered) == len(_PERCENTS):
         return Restored("skipped", NOT_RAISED, detail, live=live)
     context.warn(STEP, f"{' and '.join(lowered)} {detail}")
     return _restore(context, wanted.model_copy(update=lowered))
 
 
-def _lowered_since(live: LiveRouting, wanted: LiveRouting, applied: int | None) -> dict[str, int]:
+def _lowered_since(live: LiveRouting, wanted: LiveRouting, header: Header) -> dict[str, int]:
     """The percents that somebody else has set, by name, to less than was live before."""
+    # Where the last cohort never became live, the one before it still is.
+    ours = [percent for percent in header.cohorts if percent <= (header.applied_percent or 0)]
     now = {name: getattr(live, name) for name in _PERCENTS}
     return {
         name: percent
         for name, percent in now.items()
-        if percent != applied and percent < getattr(wanted, name)
+        if percent not in ours and percent < getattr(wanted, name)
     }
 
 
-def _withdraw_newer(context: Context) -> None:
+def not_raised(record: Record) -> LiveRouting | None:
+    """What the last rollback was to restore, where it left alone what somebody had lowered."""
+    last, header = record.last_rollback, record.header
+    if last is None or last.status == "failed" or last.live is None:
+        return None
+    if header.live_before is not None or header.withdrawn is not None:
+        return None
+    lower = any(getattr(last.live, name) < getattr(last.wanted, name) for name in _PERCENTS)
+    return last.wanted if lower else None
+
+
+def _owe_what_was_not_raised(context: Context) -> None:
+    """Owe it again: should raising it fail, that is told as of any rollback."""
+    wanted, evidence = not_raised(context.evidence.record()), context.evidence
+    if wanted is not None:
+        cohorts = context.plan.cohorts
+        applied = [each for each in cohorts if evidence.exists(layout.cohort_env(each))]
+        owe(context, max(applied or cohorts), wanted)
+
+
+def _withdrawn(context: Context, withdraw: Callable[[Context], None], otherwise: str) -> bool:
+    """Whether what a newer rollout has decided is withdrawn; if not, that is a warning."""
     try:
-        withdraw_newer(context)
-    except OSError as error:  # staging comes first
-        context.warn(STEP, f"what a newer rollout has decided stands: {error}")
+        withdraw(context)
+    except (OSError, StoreUnreachableError) as error:
+        context.warn(STEP, f"what a newer rollout has decided {otherwise}: {error}")
+        return False
+    return True
 
 
 def _restore(context: Context, wanted: LiveRouting) -> Restored:
@@ -189,8 +224,7 @@ def _forget(context: Context) -> None:
     """Nothing of the rollout is live any more: no soak can go on, and a next apply looks anew."""
     nothing = {"live_before": None, "applied_percent": None, "restoring": False}
     context.evidence.update_header(lambda header: header.model_copy(update=nothing))
-    Journal(context.plan.environment).settled(context.evidence.folder)
-    context.evidence.holding.owe(None)
+    settle_debt(context)
     for state in context.evidence.all_in_flight():
         if state.step.startswith("cohort "):
             context.evidence.clear_in_flight(state.step)
