@@ -166,13 +166,13 @@ class Holding(Held):
         if self._publishing is not None:
             self._publishing.written()
 
-    def publish(self) -> bool:
-        """Publish everything that is pending; returns whether all of it is.
+    def publish(self, *names: str) -> bool:
+        """Publish some files, or else everything that is pending; returns whether all of it is.
 
         Raises:
             LostError: When the environment is, or may be, another's.
         """
-        return self._publishing is None or self._publishing.publish()
+        return self._publishing is None or self._publishing.publish(*names)
 
     def conclude(self, name: str, data: bytes) -> bool:
         """Publish a file that concludes, then write it here: nothing is decided unseen.

@@ -53,13 +53,15 @@ class Publishing:
         """Have what was written published soon, without waiting for it."""
         self._changed.set()
 
-    def publish(self) -> bool:
-        """Publish everything that is pending; returns whether all of it is.
+    def publish(self, *names: str) -> bool:
+        """Publish some files, or else everything that is pending; returns whether all of it is.
 
         Raises:
             LostError: When the environment is, or may be, another's.
         """
         with self._held.losing():
+            if names:
+                return self._published.publish(names)
             return self._published.publish_all()
 
     def conclude(

@@ -129,6 +129,21 @@ def test_a_cohort_waits_for_a_store_that_is_away(
     assert written_decision(Evidence(newer)) == "block"
 
 
+def test_nothing_is_applied_that_no_other_host_could_take_back(
+    context: Context, way: Way, tmp_path: Path
+) -> None:
+    published = way.shared / rollout_prefix("staging", OURS) / "rollout.json"
+    published.unlink()
+    published.mkdir()  # nothing can be written there
+
+    result = make_live(Cohort(5, context))
+
+    assert result.problem == "apply_failed"
+    assert result.detail
+    assert "the evidence store has not taken rollout.json for 90 s" in result.detail
+    assert percent(tmp_path) == 0
+
+
 def test_a_cohort_that_waits_for_a_store_can_be_stopped(
     context: Context, way: Way, clock: FakeClock, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from canary_pipeline.model.env_sequence import cohort_routing, env_file_text, variables_of
 from canary_pipeline.model.rows import LiveRouting, Routing
+from canary_pipeline.outside.lease import CUT_OFF_SECONDS
 from canary_pipeline.rollout.context import Cohort
 from canary_pipeline.rollout.live.owing import inherited, owe
 from canary_pipeline.rollout.live.routing import await_answer, await_live, forced_off
@@ -97,7 +98,11 @@ def _remember_what_is_live(cohort: Cohort, wanted: Routing) -> str | None:
                 f"live before it: {owed.before}"
             )
         evidence.write_text(layout.ROLLBACK_ENV, env_file_text(variables_of(before)))
-    owe(cohort.context, cohort.percent, before)
+    if not owe(cohort.context, cohort.percent, before):
+        return (
+            f"nothing was applied: the evidence store has not taken {layout.HEADER} for "
+            f"{CUT_OFF_SECONDS} s, so no other host could restore staging"
+        )
     return None
 
 

@@ -10,20 +10,26 @@ from canary_pipeline.model.decision import owes_rollback
 from canary_pipeline.model.record import Record
 from canary_pipeline.model.rows import LiveRouting
 from canary_pipeline.outside.durable import in_words
+from canary_pipeline.outside.held_lease import RETRY_SECONDS
+from canary_pipeline.outside.lease import CUT_OFF_SECONDS
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.store_away import answered
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.holding import owed_in
 from canary_pipeline.store.journal import Journal, Owed
+from canary_pipeline.store.layout import HEADER
 
 
-def owe(context: Context, percent: int, before: LiveRouting) -> None:
+def owe(context: Context, percent: int, before: LiveRouting) -> bool:
     """Note that a rollout changes staging from now on, and owes what was live before.
 
     Args:
         context: The rollout.
         percent: The cohort that is applied, or was last.
         before: What a rollback is to restore.
+
+    Returns:
+        Whether every host that may go on for this one knows it: `rollout.json` is published.
 
     Raises:
         OSError: When that cannot be noted.
@@ -35,7 +41,13 @@ def owe(context: Context, percent: int, before: LiveRouting) -> None:
     evidence.holding.owe(ours.model_dump(mode="json"))
     owed = {"live_before": before, "applied_percent": percent, "restoring": False}
     evidence.update_header(lambda header: header.model_copy(update=owed))
-    evidence.holding.publish()  # a host that goes on for this one must know
+    until = context.clock.monotonic() + CUT_OFF_SECONDS
+    while not evidence.holding.publish(HEADER):
+        if context.clock.monotonic() >= until:
+            return False
+        context.check_stop()
+        context.clock.sleep(RETRY_SECONDS)
+    return True
 
 
 def settle_debt(context: Context) -> None:
