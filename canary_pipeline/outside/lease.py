@@ -35,6 +35,13 @@ ATTEMPTS = 5
 UNKNOWN = "unknown"
 """What a holder that has not said so yet works on."""
 
+REPLACED = (
+    "do not delete it, since its token would begin anew with 1. Once nobody does, replace it by "
+    '{"token": N, "owner": "nobody", "holder": {}, "released": true}, '
+    "where N is higher than every claim_token in the environment's rollouts"
+)
+"""How to mend a lease that cannot be read; rows of a lower token than before are ignored."""
+
 Standing = Literal["confirmed", "to renew", "cut off"]
 
 
@@ -119,7 +126,7 @@ def read_lease(store: ObjectStore, environment: str) -> Found | None:
     """Read an environment's lease, or None where there never was one.
 
     Raises:
-        LeaseUnreadableError: When it is none; it has to be looked at, and removed, by hand.
+        LeaseUnreadableError: When it is none; the message says how to replace it by hand.
         StoreUnreachableError: When the store does not answer.
     """
     stored = store.get(lease_key(environment))
@@ -129,7 +136,7 @@ def read_lease(store: ObjectStore, environment: str) -> Found | None:
         lease = Lease.model_validate_json(stored.data)
     except ValidationError:
         message = f"{lease_key(environment)} is not a lease: nobody can tell who rolls out"
-        raise LeaseUnreadableError(message) from None
+        raise LeaseUnreadableError(f"{message}; {REPLACED}") from None
     return Found(lease, stored.etag, stored.modified)
 
 

@@ -67,13 +67,21 @@ class _Lasting(io.RawIOBase):
             except BlockingIOError:
                 select.select([], [self._number], [])
             except OSError:
-                _throw_away(self._number)
+                if not _throw_away(self._number):
+                    return memoryview(data).nbytes
 
 
-def _throw_away(number: int) -> None:
-    """Let whatever is written to a file descriptor from now on vanish, children's words too."""
-    with suppress(OSError):
+def _throw_away(number: int) -> bool:
+    """Let whatever is written to a file descriptor from now on vanish, children's words too.
+
+    Returns:
+        Whether that could be done: it takes another file descriptor.
+    """
+    try:
         nowhere = os.open(os.devnull, os.O_RDWR)
         if nowhere != number:
             os.dup2(nowhere, number)
             os.close(nowhere)
+    except OSError:
+        return False
+    return True

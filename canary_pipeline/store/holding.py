@@ -72,6 +72,7 @@ class Holding(Held):
         self._depth += 1
         if self._depth > 1:
             return self
+        self._gone = self._lost = ""
         try:
             self._store = open_store(self._url) if self._url else None
             killed = killed_holder(self.environment)
@@ -81,7 +82,7 @@ class Holding(Held):
                 self.lease = self._stack.enter_context(lease)
         except BaseException:
             self._depth = 0
-            self._stack.close()
+            self._let_go()
             raise
         return self
 
@@ -93,7 +94,13 @@ class Holding(Held):
                 self.publish()
             if self._publishing is not None:
                 self._publishing.end()
-            self._stack.close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Hold nothing of this host any more; the lease stays, and says that it was given back."""
+        self.folder = self._publishing = None
+        self.claims.clear()
+        self._stack.close()
 
     def work_in(
         self,
@@ -184,6 +191,7 @@ class Holding(Held):
             LostError: When it cannot be published before the lease is cut off.
         """
         if self._publishing is None:
+            self.confirm()
             return False
         self._publishing.conclude(name, data)
         return True

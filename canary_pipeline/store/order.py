@@ -14,7 +14,7 @@ from canary_pipeline.store.layout import (
     UNPUBLISHED,
 )
 
-CONCLUDING = (SUMMARY, SIGNATURE, DECISION)
+CONCLUDING = (SUMMARY, DECISION, SIGNATURE)
 """Published last, in this order."""
 
 

@@ -1,6 +1,7 @@
 """A lease in a real store, held by real processes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -189,11 +190,19 @@ def test_what_is_owed_is_handed_on_until_it_is_settled(store: ObjectStore) -> No
     assert acquire(store, "staging", HOLDER).owed is None
 
 
-def test_a_lease_that_says_nothing_lets_nobody_begin(store: ObjectStore) -> None:
+def test_a_lease_that_says_nothing_lets_nobody_begin_and_is_replaced_with_a_higher_token(
+    store: ObjectStore,
+) -> None:
     store.put("leases/staging.json", b"{}")
 
-    with pytest.raises(LeaseUnreadableError, match=r"leases/staging\.json"):
+    with pytest.raises(LeaseUnreadableError, match=r"leases/staging\.json") as refused:
         acquire(store, "staging", {})
+    told = re.search(r"\{.*\}", str(refused.value))
+    assert told
+    assert told[0] in (Path(__file__).parents[2] / "docs/many-machines.md").read_text()
+    store.put("leases/staging.json", told[0].replace("N", "41").encode())
+
+    assert acquire(store, "staging", {}).token == 42
 
 
 @pytest.mark.filterwarnings("error")  # such as a thread's that ends in a traceback

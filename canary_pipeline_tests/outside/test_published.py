@@ -124,6 +124,16 @@ def test_what_concludes_is_published_last_with_all_that_it_rests_on(
     assert published.pending() == ["decision.json.sig"]
 
 
+def test_a_decision_is_there_before_its_signature_and_after_its_summary(
+    store: ObjectStore, tmp_path: Path
+) -> None:
+    wrapped = Wrapped(store)
+
+    Published(write(tmp_path / "here", FILES), wrapped, PREFIX).publish_all()
+
+    assert wrapped.written[-3:] == ["SUMMARY.md", "decision.json", "decision.json.sig"]
+
+
 def test_only_what_changed_is_written_again_and_what_ended_is_taken_away(
     store: ObjectStore, tmp_path: Path
 ) -> None:

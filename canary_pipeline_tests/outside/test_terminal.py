@@ -92,3 +92,33 @@ def test_a_reader_that_is_slow_hears_everything_though_the_pipe_does_not_block(
 
     assert said.stdout.endswith(b"last words\n")
     assert b"5999" in said.stdout
+
+
+NO_FILE_LEFT = """
+import os, resource
+from contextlib import suppress
+from canary_pipeline.outside.terminal import protect_output
+
+reader, writer = os.pipe()
+os.dup2(writer, 1)
+os.close(reader)
+protect_output()
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+with suppress(OSError):
+    while True:
+        os.dup(0)
+print("nobody reads this")
+raise SystemExit(7)
+"""
+
+
+def test_who_has_no_file_left_to_open_goes_on_without_its_reader(tmp_path: Path) -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", NO_FILE_LEFT],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert (said.returncode, said.stderr) == (7, b"")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from canary_pipeline.outside.claim import EnvironmentTakenError
+from canary_pipeline.outside.claim import FOLDER_LOCK, EnvironmentTakenError, holder_of
+from canary_pipeline.store.held import LostError
 from canary_pipeline.store.holding import Holding
 
 NAME = "staging-20260225T080000Z"
@@ -106,3 +107,22 @@ def test_who_works_in_a_folder_is_not_waited_for(folder: Path, shared: Path) -> 
         pytest.raises(EnvironmentTakenError, match="started by canary-rollout"),
     ):
         held.work_in(folder, wait=lambda _: pytest.fail("waited"))
+
+
+def test_what_was_given_back_is_held_anew_with_its_folder_and_published(
+    folder: Path, shared: Path
+) -> None:
+    held = Holding("staging", f"file://{shared}")
+    for number in (1, 2):
+        with held:
+            held.work_in(folder)
+            (folder / f"{number}.json").write_text("{}")
+
+            assert holder_of(folder / FOLDER_LOCK)
+            assert held.token == number
+            assert held.why_stop() is None
+
+        assert holder_of(folder / FOLDER_LOCK) is None
+        with pytest.raises(LostError, match=rf"token {number}\) was given back"):
+            held.conclude("SUMMARY.md", b"Decision: allow")
+        assert (shared / "rollouts/staging" / NAME / f"{number}.json").exists()
