@@ -18,9 +18,7 @@ GRACE_SECONDS = 300
 WRITTEN_TO = ("/work", "/work/dagster")
 """A folder that a file is mounted into is root's, unless it is mounted itself."""
 
-OF_CODE_ALONE = {
-    "DAGSTER_CURRENT_IMAGE", "OA_STAGING_CANARY_NOTIFY_URL", "OA_STAGING_CANARY_UI_URL",
-}  # fmt: skip
+OF_CODE_ALONE = {"DAGSTER_CURRENT_IMAGE"}
 """What a run does not ask for."""
 
 ACCEPTED = {

@@ -15,7 +15,7 @@ from canary_pipeline.commands.flags import (
     environment_of,
     settings_flags,
 )
-from canary_pipeline.commands.run import Engine, followed, holding, tell_people, worked_in
+from canary_pipeline.commands.run import Engine, followed, holding, notify, worked_in
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.planning import LaunchConfig, Settings, resolve
 from canary_pipeline.rollout.attempts import MENDABLE, recorded_plan
@@ -70,5 +70,5 @@ def go_on(
             refuse_superseded(evidence, environment.name)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = followed(evidence, settings, environment, engine, signals)
-    tell_people(settings, environment)
+    notify(settings, environment)
     return code

@@ -15,7 +15,7 @@ from canary_pipeline.commands.flags import (
     environment_of,
     settings_flags,
 )
-from canary_pipeline.commands.run import holding, tell_people, worked_in
+from canary_pipeline.commands.run import holding, notify, worked_in
 from canary_pipeline.model.decision import ROLLBACKS, Decision, Reason
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.rows import RollbackRow
@@ -78,7 +78,7 @@ def take_back(
             raise UnrecordedError(told) from error
         how = "rolled back" if row.status == "passed" else "not rolled back"
         announce(evidence, how, decision, Reason(f"{how} by hand", ROLLBACKS))
-    tell_people(settings, environment)
+    notify(settings, environment)
     if row.status != "passed":
         print(rollback_words(evidence.record(), evidence.folder))
     print(f"summary: {evidence.folder / SUMMARY}")

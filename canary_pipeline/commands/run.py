@@ -28,7 +28,7 @@ from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.durable import in_words
 from canary_pipeline.outside.stop import Signals
 from canary_pipeline.planning import Settings, resolve
-from canary_pipeline.reports.notice import deliver
+from canary_pipeline.reports.notice import tell_people
 from canary_pipeline.reports.progress import shown
 from canary_pipeline.reports.rollback_words import rollback_words
 from canary_pipeline.rollout.conclusion import conclude, reached
@@ -132,7 +132,7 @@ def roll_out(
         evidence = worked_in(opened(settings, environment, SystemClock(), held), held, new=True)
         print(f"rollout folder: {evidence.folder}", flush=True)
         code = followed(evidence, settings, environment, engine, signals)
-    tell_people(settings, environment)
+    notify(settings, environment)
     if as_json:
         print(evidence.read_text(DECISION) or "", end="")
     elif demonstration:
@@ -227,14 +227,7 @@ def tell(evidence: Evidence, decision: Decision, *, stopped: bool, green: bool) 
     return exit_of(decision, stopped=stopped, green=green)
 
 
-def tell_people(settings: Settings, environment: Environment) -> None:
-    """Tell the receiver what there is to tell; what does not arrive changes no decision."""
-    url = settings.values.notify_url
-    if url is None:
-        return
-    try:
-        _, problems = deliver(environment.name, url.get_secret_value(), settings.values.ui_url)
-    except (OSError, ValueError) as error:
-        problems = [str(error)]
-    for problem in problems:
+def notify(settings: Settings, environment: Environment) -> None:
+    """Tell the receiver what there is to tell, and on the terminal what does not arrive."""
+    for problem in tell_people(environment.name, settings.values):
         print(f"warning: a notice waits in the outbox: {problem}", file=sys.stderr)

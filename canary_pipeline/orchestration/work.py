@@ -24,7 +24,8 @@ from canary_pipeline.orchestration.runs import (
 from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
 from canary_pipeline.outside.stop import Stop
-from canary_pipeline.planning import resolve
+from canary_pipeline.planning import Settings, resolve
+from canary_pipeline.reports.notice import tell_people
 from canary_pipeline.rollout.conclusion import conclude_run
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
@@ -47,6 +48,7 @@ class Work:
         holding: What is held meanwhile.
         keys: The keys of the run's steps; None where another executor runs them.
         context: The attempt, once the first step has opened it.
+        settings: Those that it was opened with.
     """
 
     run_id: str
@@ -56,6 +58,7 @@ class Work:
     holding: Holding
     keys: frozenset[str] | None = None
     context: Context | None = None
+    settings: Settings | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def conclude(
@@ -85,6 +88,9 @@ class Work:
         if not decision.allowed:
             # Dagster's own last words on a red run are a stack trace; these are the reader's.
             context.tell(f"decision: {decision.word}; {evidence.folder / SUMMARY}")
+        if self.holding.is_shared and self.settings:  # no sensor may see this host's outbox
+            for problem in tell_people(environment.name, self.settings.values):
+                context.tell(f"a notice was not sent: {problem}")
         return decision
 
     def promote(self, instance: dg.DagsterInstance) -> None:
@@ -137,7 +143,8 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
     with work.lock:
         if work.context is None:
             try:
-                work.context = _entered(context, rollout, resource, work.holding, opens=opens)
+                work.settings = _settings(rollout, resource)
+                work.context = _entered(context, rollout, work.settings, work.holding, opens=opens)
                 # What was entered is concluded, whatever Dagster's storage makes of this.
                 tag_rollout(context.instance, context.run_id, work.context.evidence)
             except Exception as error:
@@ -156,22 +163,25 @@ def _in_step(context: dg.OpExecutionContext, entered: Context, stop: Stop) -> Co
     return replace(entered, say=quietly(context.log.info), check_stop=stop.check)
 
 
-def _entered(
-    context: dg.OpExecutionContext,
-    rollout: Rollout,
-    resource: RolloutResource,
-    holding: Holding,
-    *,
-    opens: bool,
-) -> Context:
+def _settings(rollout: Rollout, resource: RolloutResource) -> Settings:
     command = commanded()
-    settings = (command and command.settings) or resolve(
+    return (command and command.settings) or resolve(
         rollout.environment,
         os.environ,
         launch=resource.launch_config(),
         # A part may have fewer cohorts than the graph, which all of them share.
         declared=None if rollout.environment.partition else rollout.cohorts,
     )
+
+
+def _entered(
+    context: dg.OpExecutionContext,
+    rollout: Rollout,
+    settings: Settings,
+    holding: Holding,
+    *,
+    opens: bool,
+) -> Context:
     evidence = rollout_of(context.instance, context.run)
     if evidence is None and not opens:
         raise ValueError(_whole(rollout))
@@ -179,7 +189,7 @@ def _entered(
     evidence = evidence or opened(settings, rollout.environment, SystemClock(), holding)
     holding.work_in(evidence.folder, new=new)
     evidence.holding = holding
-    if not new and command is None:
+    if not new and commanded() is None:
         refuse_superseded(evidence, rollout.environment.name)
     steps = context.run.step_keys_to_execute
     every = steps is None or goes_on(context.run)

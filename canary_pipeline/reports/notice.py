@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from canary_pipeline.model.decision import Decision, Reason
 from canary_pipeline.model.remarks import remarks
 from canary_pipeline.reports.verification import Verification, check
+from canary_pipeline.settings import SettingValues
 from canary_pipeline.store.folder import Evidence, NotARolloutError
 from canary_pipeline.store.layout import DECISION, HEADER, SUMMARY
 from canary_pipeline.store.outbox import Item, Outbox
@@ -102,6 +103,21 @@ def announce(
             at=datetime.now(UTC),
         )
         Outbox(header.environment).put(item)
+
+
+def tell_people(environment: str, values: SettingValues) -> list[str]:
+    """Tell the receiver that settings name, if they do, what waits in an environment's outbox.
+
+    Returns:
+        Why notices were not told; that changes no decision.
+    """
+    if values.notify_url is None:
+        return []
+    try:
+        _, problems = deliver(environment, values.notify_url.get_secret_value(), values.ui_url)
+    except (OSError, ValueError) as error:
+        return [str(error)]
+    return problems
 
 
 def deliver(environment: str, url: str, ui_url: str | None = None) -> tuple[int, list[str]]:

@@ -3,6 +3,7 @@
 import json
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,9 @@ from canary_pipeline_tests.conftest import (
 )
 from canary_pipeline_tests.fake_staging import FakeStaging
 from canary_pipeline_tests.machines.conftest import SOAK, URL, World, kill
+from canary_pipeline_tests.orchestration.test_decision_sensor import Receiver, receiver
+
+__all__ = ["receiver"]
 
 COHORTS = ("--cohorts", "5,100")
 PASSED = [(5, "passed", None), (100, "passed", None)]
@@ -183,6 +187,18 @@ def test_dagster_holds_and_publishes_too(world: World) -> None:
     assert lease["holder"]["rollout"] == world.one.commands.folders[-1].name
     assert "run" in lease["holder"]
     assert world.other.run("history", "--json").out.count('"decision": "allow"') == 2
+
+
+def test_a_run_whose_host_has_no_sensor_tells_its_decision_itself(
+    world: World, receiver: Receiver
+) -> None:
+    notify = {"OA_STAGING_CANARY_COHORTS": "5", "OA_STAGING_CANARY_NOTIFY_URL": receiver.url}
+    Path(world.one.commands.environment["DAGSTER_HOME"]).mkdir()
+
+    assert world.one.commands.job(more=notify).code == 0
+
+    [(_, notice)] = receiver.got
+    assert (notice["decision"], notice["folder"]) == ("allow", str(world.one.folder))
 
 
 def test_rows_of_who_had_lost_the_claim_are_ignored_and_block(world: World) -> None:
