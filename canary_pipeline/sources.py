@@ -86,6 +86,12 @@ def by_flag(sources: Mapping[str, str]) -> set[str]:
     return {name for name, source in sources.items() if source.startswith("--")}
 
 
+def is_given(environment: Environment, name: str, variables: Mapping[str, str]) -> bool:
+    """Whether a file or a variable gives a setting, which is told sooner than it is read."""
+    by_file = any(name in file.values for file in environment.files)
+    return by_file or bool(variables.get(variable_of(environment, name) or ""))
+
+
 def declared(environment: Environment, variables: Mapping[str, str]) -> SettingValues:
     """What Dagster's definitions are built from; nothing else is looked at.
 

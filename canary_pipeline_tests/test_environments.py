@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from canary_pipeline.model.environment import Environment
 from canary_pipeline.orchestration.rollout_definitions import rollout_definitions
 from canary_pipeline.planning import LaunchConfig, resolve
 from canary_pipeline.settings import SettingError
+from canary_pipeline.store.outbox import Item, Outbox
 from canary_pipeline_tests.conftest import (
     CORE,
     TOKEN,
@@ -26,6 +28,9 @@ from canary_pipeline_tests.conftest import (
     gate_rows,
 )
 from canary_pipeline_tests.fake_staging import FakeStaging, answer
+from canary_pipeline_tests.orchestration.test_decision_sensor import Receiver, receiver
+
+__all__ = ["receiver"]
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -251,6 +256,29 @@ def test_a_cohort_by_variable_that_the_graph_has_no_step_for_keeps_the_location_
 
     with pytest.raises(SettingError, match=r"^OA_STAGING_EU_CANARY_COHORTS is 7; accepted: some"):
         definitions(whole, {"OA_STAGING_EU_CANARY_COHORTS": "7"})
+
+
+def test_the_receiver_of_an_environment_is_told_of_that_environment_alone(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    eu = EU + f'notify_url = "{receiver.url}"\n'
+    found = definitions(loaded(tmp_path, HEAD + eu + US))
+    sensor = found.resolve_sensor_def("staging_canary_decision_sensor")
+    for name in ("staging-eu", "staging-us"):
+        Outbox(name).put(
+            Item(
+                environment=name, folder="", attempt=0, decision="no decision",
+                reasons=(("it ended", "Dagster's event log"),),
+                run_id=f"run of {name}", at=datetime.now(UTC),
+            )
+        )  # fmt: skip
+
+    with dg.instance_for_test() as instance:
+        tick = sensor.evaluate_tick(dg.build_sensor_context(instance, definitions=found))
+
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    assert tick.skip_message == "1 decisions told"
+    assert [body["environment"] for _, body in receiver.got] == ["staging-eu"]
 
 
 # -- rollouts ---------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """The sensor that tells people of every decision, whoever launched the rollout."""
 
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -11,6 +13,7 @@ from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import environment_of, runs_of, worked_on
 from canary_pipeline.reports.notice import NO_DECISION, deliver
 from canary_pipeline.settings import SettingError, SettingValues, variable_of
+from canary_pipeline.sources import is_given, read_values
 from canary_pipeline.store.outbox import Item, Outbox
 
 ENDED_BADLY = (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
@@ -19,7 +22,9 @@ OVERLAP = timedelta(minutes=5)
 """So much of what the tick before has seen is looked at again; the outbox knows what it has."""
 
 
-def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinition:
+def decision_sensor(
+    rollout: Rollout, values: SettingValues, variables: Mapping[str, str]
+) -> dg.SensorDefinition:
     """The sensor; it is on where a receiver is configured when the code location loads.
 
     A notice that does not arrive is sent again at the next tick, and the failed tick says so. It
@@ -28,10 +33,13 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
     Args:
         rollout: What the definitions are built from.
         values: The settings, as the code location loads.
+        variables: The environment variables.
     """
-    variable = f"{variable_of(rollout.environment, 'notify_url')}"
-    url, environment = values.notify_url, rollout.environment
-    status = dg.DefaultSensorStatus.RUNNING if url else dg.DefaultSensorStatus.STOPPED
+    environment = rollout.environment
+    variable = f"{variable_of(environment, 'notify_url')}"
+    tells = any(is_given(each, "notify_url", variables) for each in environment.rolled_out_to)
+    tells = tells or values.notify_url is not None
+    status = dg.DefaultSensorStatus.RUNNING if tells else dg.DefaultSensorStatus.STOPPED
 
     @dg.sensor(
         name=f"{environment.asset_group}_decision_sensor",
@@ -43,7 +51,7 @@ def decision_sensor(rollout: Rollout, values: SettingValues) -> dg.SensorDefinit
         ),
     )
     def sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        if url is None:
+        if not tells:
             return dg.SkipReason(f"{variable} is not set: nobody to tell")
         now = datetime.now(UTC)
         since = datetime.fromisoformat(context.cursor) if context.cursor else now
@@ -71,19 +79,26 @@ def tell_what_waits(environment: Environment, values: SettingValues) -> tuple[in
     Raises:
         SettingError: When the receiver's URL is nobody's.
     """
-    told, problems, url = 0, list[str](), values.notify_url
-    if url is None:
-        return told, problems
+    told, problems = 0, list[str]()
     for each in (environment, *environment.parts):
+        own = values if each is environment else _of_part(each)
+        url, ui_url = own.notify_url or values.notify_url, own.ui_url or values.ui_url
+        if url is None:
+            continue
         try:
-            more, faults = deliver(each.name, url.get_secret_value(), values.ui_url)
+            more, faults = deliver(each.name, url.get_secret_value(), ui_url)
         except ValueError as error:
-            variable = f"{variable_of(environment, 'notify_url')}"
+            variable = f"{variable_of(each if own.notify_url else environment, 'notify_url')}"
             shown = "not usable (value not shown)"
             raise SettingError(variable, shown, str(error)) from None
         told += more
         problems += faults
     return told, problems
+
+
+def _of_part(part: Environment) -> SettingValues:
+    """What an environment of a file has of its own."""
+    return read_values(part, os.environ, names=("notify_url", "ui_url")).values
 
 
 def _put_in_without_decision(

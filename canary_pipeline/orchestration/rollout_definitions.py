@@ -52,7 +52,7 @@ def definitions_of(
             assets=[promotion_asset(rollout), history_asset(rollout)],
             schedules=rollout_schedules(rollout, values, variables),
             sensors=[
-                decision_sensor(rollout, values),
+                decision_sensor(rollout, values, variables),
                 left_live_sensor(rollout, values),
                 history_sensor(rollout),
             ],

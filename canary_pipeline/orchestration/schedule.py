@@ -12,7 +12,7 @@ from canary_pipeline.orchestration.rollout import Rollout
 from canary_pipeline.orchestration.runs import ENVIRONMENT_TAG
 from canary_pipeline.outside.claim import current_holder, in_words
 from canary_pipeline.settings import SettingValues, setting_of, variable_of
-from canary_pipeline.sources import read_values
+from canary_pipeline.sources import is_given, read_values
 
 WAITING = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.STARTING)
 
@@ -41,20 +41,13 @@ def rollout_schedules(
     readings = [
         (part, read_values(part, variables, names=TIMES))
         for part in rollout.environment.parts
-        if _says_when(part, variables)
+        if is_given(part, "cron", variables)
     ]
     return [
         _checked_schedule(rollout, part, reading.values, reading.sources["cron"])
         for part, reading in readings
         if "cron" in reading.sources
     ]
-
-
-def _says_when(part: Environment, variables: Mapping[str, str]) -> bool:
-    """Whether a part has times at all; that is told sooner than they are read."""
-    return variable_of(part, "cron") in variables or any(
-        "cron" in file.values for file in part.files
-    )
 
 
 def _checked_schedule(
