@@ -7,7 +7,9 @@ Dagster that it does not promise to keep; a test names each of them when an upgr
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import dagster as dg
@@ -28,6 +30,9 @@ from canary_pipeline.outside.stop import Signals
 
 LOOK_UP_SECONDS = 0.1
 """How often the main thread looks up while no step has anything to tell."""
+
+STOPPED_SECONDS = 30.0
+"""How long steps are waited for that were stopped because the run broke; they take a few."""
 
 __all__ = [
     "BlocksError", "ExecutionPlan", "PlanOrchestrationContext", "QueuedRunCoordinator", "RetryMode",
@@ -53,8 +58,11 @@ def run_in_threads(
     most_at_once: int,
     look_up: Callable[[], bool],
     signals: Signals,
-) -> Iterator[dg.DagsterEvent]:
+    stop_steps: Callable[[BaseException], None],
+) -> Generator[dg.DagsterEvent, None, None]:
     """Run every step, each in a thread of its own once what it depends on has ended.
+
+    Whatever this raises, no step runs on: what ends a run is never overtaken by one of its steps.
 
     Args:
         plan_context: The run.
@@ -62,10 +70,17 @@ def run_in_threads(
         look_up: Called several times a second in this thread; whether the run is to stop. Steps
             that run see to that themselves; no other is started.
         signals: Takes note of signals, which Dagster would take over while steps run.
+        stop_steps: Called with what breaks the run; lets steps that still run end.
     """
     yield from ExecuteRunWithPlanIterable(
         execution_plan=plan_context.execution_plan,
-        iterator=partial(_events, most_at_once=most_at_once, look_up=look_up, signals=signals),
+        iterator=partial(
+            _events,
+            most_at_once=most_at_once,
+            look_up=look_up,
+            signals=signals,
+            stop_steps=stop_steps,
+        ),
         execution_context_manager=PlanExecutionContextManager(
             job=plan_context.job,
             retry_mode=RetryMode.DISABLED,
@@ -86,21 +101,41 @@ def _events(
     most_at_once: int,
     look_up: Callable[[], bool],
     signals: Signals,
+    stop_steps: Callable[[BaseException], None],
 ) -> Iterator[dg.DagsterEvent]:
     told: queue.SimpleQueue[_Told] = queue.SimpleQueue()
     running: set[str] = set()
     starting = execution_plan.start(RetryMode.DISABLED, max_concurrent=most_at_once)
-    with signals, starting as active:
+    with signals, starting as active, _none_runs_on(told, running, stop_steps):
         while not active.is_complete:
             stopping = look_up()
             if stopping and not running:
                 raise dg.DagsterExecutionInterruptedError
             for step in [] if stopping else active.get_steps_to_execute():
                 context = job_context.for_step(step, active.get_known_state())
-                running.add(step.key)
                 _start(context, told)
+                running.add(step.key)
             yield from active.plan_events_iterator(job_context)
             yield from _heard(told, active, running, job_context)
+
+
+@contextmanager
+def _none_runs_on(
+    told: "queue.SimpleQueue[_Told]",
+    running: set[str],
+    stop_steps: Callable[[BaseException], None],
+) -> Iterator[None]:
+    """If the body breaks, pass that on once every step has ended; a step that hangs is left."""
+    try:
+        yield
+    except BaseException as error:
+        stop_steps(error)
+        until = time.monotonic() + STOPPED_SECONDS
+        while running and time.monotonic() < until:
+            with suppress(queue.Empty):
+                item = told.get(timeout=LOOK_UP_SECONDS)
+                running.difference_update([item] if isinstance(item, str) else [])
+        raise
 
 
 def _start(context: StepExecutionContext, told: "queue.SimpleQueue[_Told]") -> None:

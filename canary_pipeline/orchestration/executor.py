@@ -7,6 +7,7 @@ crashes, so that there is a written decision whatever happens to a step, or to D
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 
 import dagster as dg
 
@@ -67,7 +68,7 @@ class RolloutExecutor(dg.Executor):
     ) -> Iterator[dg.DagsterEvent]:
         """Run the steps while holding the environment, and see that there is a decision."""
         if set(execution_plan.step_keys_to_execute) == {history_name(self._rollout)}:
-            yield from run_in_threads(plan_context, 1, lambda: False, Signals())
+            yield from run_in_threads(plan_context, 1, lambda: False, Signals(), lambda _: None)
             return
         run, instance = plan_context.dagster_run, plan_context.instance
         unsay_inherited(instance, run)
@@ -95,14 +96,15 @@ class RolloutExecutor(dg.Executor):
         failed = ""
         look_up = _looker(work.stop, lambda: is_over(instance, run.run_id))
         most = work.rollout.parallel_gates
+        running = run_in_threads(plan_context, most, look_up, signals, work.break_off)
         try:
-            for event in run_in_threads(plan_context, most, look_up, signals):
-                failed = failed or _failure(event)
-                yield event
-        except GeneratorExit:
-            raise
+            with closing(running) as events:
+                for event in events:
+                    failed = failed or _failure(event)
+                    yield event
         except BaseException as error:
-            _conclude(work, signals, instance, failed or f"{type(error).__name__} while steps ran")
+            work.break_off(error)
+            _conclude(work, signals, instance, failed or work.broken)
             raise
         decision = _conclude(work, signals, instance, failed or "a step did not end")
         if work.stop.why is not None:

@@ -23,7 +23,7 @@ from canary_pipeline.orchestration.runs import (
 )
 from canary_pipeline.outside.claim import last_holder
 from canary_pipeline.outside.clock import SystemClock
-from canary_pipeline.outside.stop import Stop
+from canary_pipeline.outside.stop import Stop, StoppedError
 from canary_pipeline.planning import Settings, resolve
 from canary_pipeline.reports.notice import tell_people
 from canary_pipeline.rollout.conclusion import conclude_run
@@ -49,6 +49,7 @@ class Work:
         keys: The keys of the run's steps; None where another executor runs them.
         context: The attempt, once the first step has opened it.
         settings: Those that it was opened with.
+        broken: What has broken the run around its steps, as a part of a sentence.
     """
 
     run_id: str
@@ -59,7 +60,24 @@ class Work:
     keys: frozenset[str] | None = None
     context: Context | None = None
     settings: Settings | None = None
+    broken: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def break_off(self, error: BaseException) -> None:
+        """Let steps that still run end, since this has broken the run."""
+        gave_up = isinstance(error, GeneratorExit)  # what takes the events has failed
+        what = "Dagster gave it up" if gave_up else type(error).__name__
+        self.broken = self.broken or f"{what} while steps ran"
+
+    def check_stop(self) -> None:
+        """To be called several times a second by whatever waits in a step.
+
+        Raises:
+            StoppedError: When the run was stopped, or is broken.
+        """
+        self.stop.check()
+        if self.broken:
+            raise StoppedError(self.broken)
 
     def conclude(
         self,
@@ -150,8 +168,8 @@ def enter(context: dg.OpExecutionContext, rollout: Rollout, *, opens: bool = Fal
             except Exception as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
             if goes_on(context.run) and work.keys is not None:
-                catch_up(_in_step(context, work.context, work.stop), rollout, work.keys)
-    return _in_step(context, work.context, work.stop)
+                catch_up(_in_step(context, work.context, work), rollout, work.keys)
+    return _in_step(context, work.context, work)
 
 
 def outlives_a_block(run_id: str) -> bool:
@@ -159,8 +177,8 @@ def outlives_a_block(run_id: str) -> bool:
     return run_id in _works and _works[run_id].keys is not None
 
 
-def _in_step(context: dg.OpExecutionContext, entered: Context, stop: Stop) -> Context:
-    return replace(entered, say=quietly(context.log.info), check_stop=stop.check)
+def _in_step(context: dg.OpExecutionContext, entered: Context, work: Work) -> Context:
+    return replace(entered, say=quietly(context.log.info), check_stop=work.check_stop)
 
 
 def _settings(rollout: Rollout, resource: RolloutResource) -> Settings:

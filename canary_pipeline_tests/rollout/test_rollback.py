@@ -269,6 +269,18 @@ def test_a_rollback_that_is_stopped_says_so_and_is_tried_again(
     assert percent(tmp_path) == 3
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_rollback_that_is_stopped_without_a_word_says_by_what(live: Context) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        roll_back(replace(live, check_stop=interrupt), "a test")
+
+    [row] = rollback_rows(live.evidence.folder)
+    assert row["detail"] == "before it was done (KeyboardInterrupt)"
+
+
 def test_before_its_command_runs_the_folder_says_that_what_was_live_may_not_be_any_more(
     live: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:

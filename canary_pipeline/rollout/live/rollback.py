@@ -95,7 +95,7 @@ def roll_back(context: Context, cause: str, *, may_raise: bool = False) -> Rollb
     try:
         restored = _restore(context, wanted) if may_raise else lower(context, wanted)
     except BaseException as error:
-        detail = f"before it was done ({error or type(error).__name__})"
+        detail = f"before it was done ({str(error) or type(error).__name__})"
         _add(context, cause, Restored("failed", ROLLBACK_STOPPED, detail), started)
         raise
     finally:
