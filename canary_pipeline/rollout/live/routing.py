@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from canary_pipeline.model.looks import is_live
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.rows import LiveRouting, Routing
 from canary_pipeline.outside.answers import HTTP_OK, Answer, Failure
@@ -97,15 +98,12 @@ def compare(wanted: Routing, found: LiveRouting | str) -> Observation:
     """Whether what was found is what is wanted."""
     if isinstance(found, str):
         return Observation(None, PERCENT_NOT_LIVE, f"what is live could not be read: {found}")
-    detail = f"live is {found}; wanted {wanted}"
+    if is_live(wanted, found):
+        return Observation(found)
     percents = (found.user_percent, found.autopilot_percent)
-    if percents != (wanted.user_percent, wanted.autopilot_percent):
-        return Observation(found, PERCENT_NOT_LIVE, detail)
-    if found.shadow_enabled != wanted.shadow_enabled:
-        return Observation(found, SHADOW_NOT_LIVE, detail)
-    if found.shadow_enabled and found.shadow_sample_rate != wanted.shadow_sample_rate:
-        return Observation(found, SHADOW_NOT_LIVE, detail)
-    return Observation(found)
+    as_wanted = percents == (wanted.user_percent, wanted.autopilot_percent)
+    problem = SHADOW_NOT_LIVE if as_wanted else PERCENT_NOT_LIVE
+    return Observation(found, problem, f"live is {found}; wanted {wanted}")
 
 
 def forced_off(wanted: Routing, seen: Observation) -> Observation:
