@@ -70,11 +70,7 @@ class Work:
         self.broken = self.broken or f"{what} while steps ran"
 
     def check_stop(self) -> None:
-        """To be called several times a second by whatever waits in a step.
-
-        Raises:
-            StoppedError: When the run was stopped, or is broken.
-        """
+        """Raise `StoppedError` where the run was stopped or is broken; for whatever waits in it."""
         self.stop.check()
         if self.broken:
             raise StoppedError(self.broken)
