@@ -66,9 +66,13 @@ class _Soak:
         """Write down how far it is."""
         left = self.cohort.plan.soak_seconds - self.soaked
         ends_at = rfc3339(self.cohort.context.clock.now() + timedelta(seconds=left))
-        said = _last_look(self.judgement)
         return self.cohort.note(
-            "soak", probe=self.row, soak_ends_at=ends_at, soaked_seconds=self.soaked, said=said
+            "soak",
+            probe=self.row,
+            soak_ends_at=ends_at,
+            soaked_seconds=self.soaked,
+            soak=self.number,
+            said=_last_look(self.judgement),
         )
 
     def look(self) -> None:
@@ -114,12 +118,14 @@ def _begun(cohort: Cohort, row: CohortRow, interrupted: InFlight | None) -> _Soa
         return _Soak(cohort, row, None, None, 1, clock.monotonic() - soaked)
     looks = cohort.context.evidence.looks(cohort.percent)
     number = looks[-1].soak if looks else 0
-    judgement = judge(watch, last_soak(looks)) if looks else Judgement(watch)
-    elapsed = _elapsed(cohort, judgement, soaked) if interrupted and number else None
-    if elapsed is None:
-        anew = row.model_copy(update={"soak_started_at": now})
-        return _Soak(cohort, anew, watch, Judgement(watch), number + 1, clock.monotonic())
-    return _Soak(cohort, row, watch, judgement, number, clock.monotonic() - elapsed)
+    # Killed before its first look, a soak has a number of its own: the looks are an earlier one's.
+    if interrupted is not None and interrupted.soak == number:
+        judgement = judge(watch, last_soak(looks))
+        elapsed = _elapsed(cohort, judgement, soaked)
+        if elapsed is not None:
+            return _Soak(cohort, row, watch, judgement, number, clock.monotonic() - elapsed)
+    anew = row.model_copy(update={"soak_started_at": now})
+    return _Soak(cohort, anew, watch, Judgement(watch), number + 1, clock.monotonic())
 
 
 def _elapsed(cohort: Cohort, judgement: Judgement, soaked: float) -> float | None:

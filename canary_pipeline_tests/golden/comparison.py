@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _OF_ROWS = ("claim_token", "commit", "dirty", "forced", "health_file", "health_sha256",
-            "soaked_seconds")  # fmt: skip
+            "soak", "soaked_seconds")  # fmt: skip
 
 ADDED_SINCE: dict[str, tuple[str, ...]] = {
     "files": ("decision.json", "decision.json.sig", "health-*.jsonl"),

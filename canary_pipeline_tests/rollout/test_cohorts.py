@@ -426,6 +426,21 @@ def test_an_interrupted_soak_is_not_gone_on_with_at_another_commit(
     assert staging.probed == [5, 5]
 
 
+def test_a_soak_of_an_earlier_attempt_is_not_gone_on_with_once_another_has_begun_anew(
+    context: Context, clock: FakeClock, staging: FakeStaging
+) -> None:
+    interrupt_after(7, context)
+    second = next_attempt(context)
+    context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
+    add(context.evidence, gate("one", of=2), gate("two", of=2))
+    interrupt_after(2, second)
+
+    row = run_cohort(5, next_attempt(context, 3))
+
+    assert sum(clock.slept) == row.soaked_seconds == pytest.approx(10)
+    assert staging.probed == [5, 5]
+
+
 def test_a_cohort_that_was_killed_after_its_row_is_not_in_flight_for_ever(
     context: Context,
 ) -> None:

@@ -95,6 +95,56 @@ def test_with_limits_a_soak_goes_on_only_if_its_last_good_look_is_near(
     assert context.evidence.verified_record().problems == ()
 
 
+def pass_the_soak(context: Context, _staging: FakeStaging, _clock: FakeClock) -> None:
+    assert run_cohort(5, context).status == "passed"
+
+
+def fail_the_soak(context: Context, staging: FakeStaging, _clock: FakeClock) -> None:
+    healthy = staging.snapshots["/m"]
+    staging.snapshots["/m"] = lambda handler: send(handler, 200, {"polls_total": 1})
+    assert run_cohort(5, context).reason == "limit_exceeded"
+    staging.snapshots["/m"] = healthy
+
+
+def stop_the_soak(context: Context, _staging: FakeStaging, clock: FakeClock) -> None:
+    interrupt_after(600, context, clock)
+
+
+@pytest.mark.parametrize("earlier", [pass_the_soak, fail_the_soak, stop_the_soak])
+def test_a_soak_that_was_killed_before_its_first_look_is_not_credited_with_an_earlier_one(
+    earlier: Callable[[Context, FakeStaging, FakeClock], None],
+    context: Context,
+    clock: FakeClock,
+    staging: FakeStaging,
+) -> None:
+    earlier(context, staging, clock)
+    second = next_attempt(context)
+    context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
+    add(context.evidence, gate("one", of=2), gate("two", of=2))
+    kill_before_the_first_look(second)
+    clock.slept.clear()
+
+    row = run_cohort(5, next_attempt(context, 3))
+
+    assert row.status == "passed"
+    assert sum(clock.slept) == pytest.approx(900)
+    assert row.soaked_seconds == pytest.approx(900)
+    assert {look["soak"] for look in looks(context) if look["attempt"] == 3} == {2}
+    assert context.evidence.verified_record().problems == ()
+
+
+def kill_before_the_first_look(context: Context) -> None:
+    """Kill the cohort once it has noted that it soaks."""
+
+    def check() -> None:
+        state = context.evidence.in_flight("cohort 5")
+        if state is not None and (state.phase, state.attempt) == ("soak", context.attempt):
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        run_cohort(5, replace(context, check_stop=check))
+
+
 def test_a_soak_that_was_interrupted_again_does_not_make_the_row_before_look_edited(
     context: Context, clock: FakeClock, staging: FakeStaging
 ) -> None:
