@@ -158,6 +158,8 @@ class CohortRow(Row):
         probe_seconds: How long the probe took, by a monotonic clock; None where none was sent.
         soak_seconds: The soak that was planned; 0 where nothing soaked.
         soaked_seconds: How long it soaked by a monotonic clock; None in rows of an older version.
+        soak: Which soak of the cohort it was, as its looks say; None where none was to be taken,
+            and in rows of an older version.
         duration_seconds: From the cohort's start to its end, by a monotonic clock.
         driver: Who the control service says would serve the probed thread.
         apply_seconds: How long the apply command took.
@@ -180,6 +182,7 @@ class CohortRow(Row):
     soak_ended_at: str | None = None
     soak_seconds: float = 0.0
     soaked_seconds: float | None = None
+    soak: int | None = None
     duration_seconds: float = 0.0
     driver: str | None = None
     routing_reason: str | None = None
@@ -201,7 +204,7 @@ class CohortRow(Row):
             {
                 "reason", "missing", "response_sha256", "driver", "routing_reason",
                 "probe_seconds", "apply_exit_code", "apply_seconds", "apply_log_file",
-                "apply_log_sha256", "live", "live_after_soak", "soaked_seconds",
+                "apply_log_sha256", "live", "live_after_soak", "soaked_seconds", "soak",
                 "health_file", "health_sha256",
             }
         )  # fmt: skip

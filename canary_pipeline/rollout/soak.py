@@ -178,7 +178,8 @@ def _ended(under_way: _Soak, verdict: Verdict | None) -> CohortRow:
         "soaked_seconds": round(under_way.soaked, 3),
     }
     if under_way.watch is not None:
-        ended |= {"health_file": name, "health_sha256": evidence.sha256(name)}
+        digest = evidence.sha256(name)
+        ended |= {"soak": under_way.number, "health_file": name, "health_sha256": digest}
     if verdict is not None and not verdict.passed:
         cohort.say(f"{verdict.reason}: {verdict.text}")
         if cohort.plan.skip_gates:  # a dry run watches, and does not judge

@@ -145,6 +145,30 @@ def kill_before_the_first_look(context: Context) -> None:
         run_cohort(5, replace(context, check_stop=check))
 
 
+@pytest.mark.parametrize(
+    ("away", "soak", "anew"),
+    [(10, None, False), (-5000, None, True), (-5000, 2, False)],
+    ids=["begun after its looks", "at another commit", "of another number"],
+)
+def test_a_pass_that_somehow_was_credited_with_an_earlier_soak_does_not_hold(
+    away: float, soak: int | None, context: Context, clock: FakeClock, *, anew: bool
+) -> None:
+    """As an older version could; the clock may have been set back since."""
+    evidence, first = context.evidence, run_cohort(5, context)
+    assert (first.soak, evidence.verified_record().problems) == (1, ())
+    second = next_attempt(context)
+    evidence.update_header(lambda header: header.with_last_attempt(anew=anew))
+    clock.wall += timedelta(seconds=away)
+    begun = {"soak_started_at": rfc3339(clock.wall), "soak": soak}
+
+    add(evidence, first.model_copy(update={**begun, "attempt": 2, "run_id": second.run_id}))
+
+    [problem] = evidence.verified_record().problems
+    assert (problem.file, problem.message) == (
+        "health-5.jsonl", "holds another soak, and its cohort passed",
+    )  # fmt: skip
+
+
 def test_a_soak_that_was_interrupted_again_does_not_make_the_row_before_look_edited(
     context: Context, clock: FakeClock, staging: FakeStaging
 ) -> None:
