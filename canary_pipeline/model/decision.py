@@ -62,9 +62,12 @@ def gate_is_clear(record: Record, gate: str) -> bool:
 
 
 def last_run(record: Record, gate: str) -> int:
-    """The last attempt that was to run a gate, or 0."""
+    """The last attempt that was to run a gate, and at least the first whose rows count.
+
+    A run that has no step for a gate does not run it, even where everything is done anew.
+    """
     runs = [item.attempt for item in record.header.attempts if gate in item.gates_to_run]
-    return max(runs, default=0)
+    return max([*runs, record.header.counts_from])
 
 
 def gates_are_clear(record: Record) -> bool:

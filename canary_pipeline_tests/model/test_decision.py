@@ -157,6 +157,11 @@ BLOCKED: dict[str, tuple[Record, list[tuple[str, str]]]] = {
         record(*PASSED, gate("one", of=2), gate("two", of=2), cohort(5, of=2), attempts=ANEW),
         [("cohort 100 % passed at another commit, and has no result since", COHORT_ROWS_FILE)],
     ),
+    "gates that saw another commit, of which the last attempt could run none": (
+        record(*PASSED, *passed(header(), of=2)[2:], attempts=again(anew=True)),
+        [("gate one has no result of attempt 2", GATE_ROWS_FILE),
+         ("gate two has no result of attempt 2", GATE_ROWS_FILE)],
+    ),
     "a checkout that moved": (
         record(*PASSED, attempts=[attempt(commit="a", commit_after="b")]),
         [("the checkout moved while it was tested: a and b", GATE_ROWS_FILE)],

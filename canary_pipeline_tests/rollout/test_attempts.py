@@ -15,12 +15,13 @@ from canary_pipeline.model.rows import GateRow
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.decided import written_decision
 from canary_pipeline.rollout import attempts
+from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.conclusion import FOLDER_LOST, conclude
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.enter import enter_rollout, opened
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
-from canary_pipeline_tests.builders import ENVIRONMENT, add, gate, passed
+from canary_pipeline_tests.builders import ENVIRONMENT, add, cohort, gate, passed
 from canary_pipeline_tests.conftest import files_with
 from canary_pipeline_tests.rollout.conftest import (
     FakeClock,
@@ -193,6 +194,44 @@ def test_a_rollout_that_goes_on_at_another_state_of_the_checkout_does_everything
     assert decision.allowed != anew
     if anew:
         assert "cohort 5 % passed at another commit" in (evidence.read_text("SUMMARY.md") or "")
+
+
+def withdraw(folder: Path) -> None:
+    withdrawn = {"withdrawn": "staging has changed since"}
+    evidence = Evidence(folder / "rollout")
+    evidence.update_header(lambda header: header.model_copy(update=withdrawn))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [commit, lambda folder: (folder / "script").unlink(), withdraw],
+    ids=["a commit", "dirty to clean", "withdrawn"],
+)
+def test_gates_of_another_state_do_not_count_for_a_run_that_can_run_none(
+    change: Callable[[Path], None], tmp_path: Path, clock: FakeClock
+) -> None:
+    """As when *From selected* begins at a cohort."""
+    repo = tmp_path / "repo"
+    commit(repo)
+    (repo / "script").touch()
+    settings = settings_with(repo)
+    evidence = new_rollout(settings, repo / "rollout", clock)
+    first = enter_rollout(settings, evidence, "run-1", "a test", clock=clock)
+    add(evidence, *passed(first.plan))
+    assert conclude(first, "finished").allowed
+    change(repo)
+
+    second = enter_rollout(settings, evidence, "run-2", "a test", runnable=[], clock=clock)
+    row = run_cohort(5, second)
+    add(evidence, *(cohort(percent, of=2) for percent in second.plan.cohorts))
+
+    assert (row.status, row.reason) == ("skipped", "gates_not_passed")
+    assert [reason.text for reason in conclude(second, "finished").reasons] == [
+        "gate one has no result of attempt 2",
+        "gate two has no result of attempt 2",
+    ]
+    third = attempts.join(evidence, "run-3", "a test", clock)
+    assert (third.anew, third.gates_to_run) == (False, ("one", "two"))
 
 
 # -- ending -----------------------------------------------------------------------------------
