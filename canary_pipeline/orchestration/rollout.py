@@ -84,14 +84,40 @@ class Rollout:
 
     def gates_among(self, step_keys: Collection[str]) -> list[str]:
         """The names of the gates whose steps are among these of Dagster's."""
-        ops = {key.rpartition(".")[2] for key in step_keys}
-        return [gate.name for gate in self.gates if op_name(gate.step) in ops]
+        return [gate.name for gate in self.gates if self._gate_key(gate) in step_keys]
 
     def has_step(self, step: Step, keys: Collection[str]) -> bool:
         """Whether a step of the core has one of Dagster's among these."""
-        gates = {f"gate {gate.name}": gate.step for gate in self.gates}
-        name = op_name(gates.get(step.name, OPENING if step == self.steps.opening else step.name))
-        return any(f"_{key.rpartition('.')[2]}".endswith(f"_{name}") for key in keys)
+        return self._keys[step] in keys
+
+    @cached_property
+    def _keys(self) -> dict[Step, str]:
+        """By step of the core, the key of Dagster's.
+
+        Gates are named freely, such as `x-summary`: no part of a key says what runs.
+        """
+        steps, graph = self.steps, self._graph
+        gates = {f"gate {gate.name}": self._gate_key(gate) for gate in self.gates}
+        return {
+            steps.opening: self.asset_key(OPENING).to_python_identifier(),
+            **{step: gates[step.name] for lane in steps.gates for step in lane},
+            steps.gathering: f"{graph}_gates.{graph}_gate_results",
+            **{
+                step: f"{graph}_cohorts.{op_name(step.name)}"
+                for step in (*steps.cohorts, *steps.restoring)
+            },
+            steps.closing: f"{graph}_cohorts.{graph}_cohort_results",
+            steps.deciding: self.asset_key("summary").to_python_identifier(),
+        }
+
+    def _gate_key(self, gate: Gate) -> str:
+        return f"{self._graph}_gates.{op_name(gate.step)}"
+
+    @property
+    def _graph(self) -> str:
+        """What the graph's names begin with: those of a part's rollouts as the whole's."""
+        environment = self.environment
+        return op_name(environment.pipeline if environment.partition else environment.name)
 
     @property
     def owners(self) -> list[str]:
