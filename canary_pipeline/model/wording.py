@@ -28,6 +28,13 @@ def _detail(row: GateRow | CohortRow | RollbackRow) -> str:
         return row.detail or row.reason or ""
     if isinstance(row, RollbackRow):
         return f"{row.reason}: {row.detail}" if row.reason else f"restored: {row.live}"
-    soak = f", soaked {duration(row.soak_seconds)}" if row.soak_ended_at else ""
+    soak = f", soaked {duration(_soaked(row))}" if row.soak_ended_at else ""
     live = f", live {row.live.user_percent} %" if row.live else ""
     return f"{cohort_detail(row)}{soak}{live}"
+
+
+def _soaked(row: CohortRow) -> float:
+    """How long a cohort soaked."""
+    # An older version told what was planned: what it has decided verifies byte for byte.
+    measured = row.soaked_seconds if row.soak is not None else None
+    return row.soak_seconds if measured is None else measured

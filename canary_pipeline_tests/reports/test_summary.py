@@ -112,6 +112,20 @@ def test_each_section_says_what_happened(context: Context) -> None:
 UNPROBED = [cohort(each, "skipped", reason=MISSING_PROBE_CONFIG) for each in (5, 100)]
 
 
+@pytest.mark.parametrize(("soak", "told"), [(1, "soaked 30.0 s"), (None, "soaked 15 min 0 s")])
+def test_a_soak_that_failed_is_told_by_how_long_it_was_where_no_older_version_has_told_it(
+    soak: int | None, told: str, context: Context
+) -> None:
+    """What an older version has decided verifies byte for byte, and its rows name no soak."""
+    failed = cohort(
+        5, "failed", reason="limit_exceeded", error="lag is 9; at most 5",
+        soak_ended_at="s", soak_seconds=900.0, soaked_seconds=30.0, soak=soak,
+    )  # fmt: skip
+    add(context.evidence, failed)
+
+    assert f"limit_exceeded: lag is 9; at most 5, {told} |" in summary(context)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
