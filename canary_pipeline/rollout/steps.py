@@ -95,7 +95,10 @@ def lanes(gates: Sequence[Gate], groups: Sequence[Sequence[str]]) -> list[tuple[
 
 
 def _open(context: Context) -> None:
-    take_snapshots(context, "before")
+    last = context.evidence.header().last_attempt
+    # A rollout that goes on may have a cohort live already: that is not how staging was before.
+    goes_on = last is not None and not last.anew
+    take_snapshots(context, "before", keeping=goes_on)
     warn_of_unknown_names(context)
 
 

@@ -14,6 +14,7 @@ from canary_pipeline.planning import Settings
 from canary_pipeline.rollout.checks.snapshot import take_snapshots
 from canary_pipeline.rollout.cohort import run_cohort
 from canary_pipeline.rollout.context import Context
+from canary_pipeline.rollout.steps import steps_of
 from canary_pipeline_tests.builders import add, cohort, gate
 from canary_pipeline_tests.conftest import TOKEN, cohort_rows, files_with
 from canary_pipeline_tests.fake_staging import (
@@ -322,6 +323,29 @@ def test_snapshots_are_taken_before_the_probe_and_after_the_soak(
         "control_status_after_5.json": 5,
         "runtime_metrics_after.json": 6,
     }
+
+
+def test_what_was_before_a_rollout_is_kept_until_everything_is_done_anew(
+    context: Context, staging: FakeStaging
+) -> None:
+    opening, files = steps_of((), ()).opening, context.evidence.folder.glob
+
+    def opened(asked: Context) -> dict[str, int]:
+        opening.run(asked)
+        found = files("*_before.json")
+        return {file.name: json.loads(file.read_text())["data"]["count"] for file in found}
+
+    staging.snapshots["/s"] = answer(500, "{}")
+    first = asking(context, staging, "/m", "/s")
+    assert opened(first) == {"runtime_metrics_before.json": 1}
+    del staging.snapshots["/s"]
+
+    kept = {"runtime_metrics_before.json": 1, "control_status_before.json": 3}
+    second = next_attempt(first)
+    assert opened(second) == kept, "what could not be had is asked for once more"
+    context.evidence.update_header(lambda header: header.with_last_attempt(anew=True))
+    anew = {"runtime_metrics_before.json": 4, "control_status_before.json": 5}
+    assert opened(second) == anew
 
 
 @pytest.mark.parametrize("behaviour", [answer(500, "{}"), answer(200, "<html>"), reset_midway])

@@ -5,16 +5,22 @@ from canary_pipeline.rollout.context import Context
 from canary_pipeline.store import layout
 
 
-def take_snapshots(context: Context, moment: str, step: str = "snapshots") -> None:
+def take_snapshots(
+    context: Context, moment: str, step: str = "snapshots", *, keeping: bool = False
+) -> None:
     """Take each snapshot whose URL is configured.
 
     Args:
         context: Where to ask, and where to keep it.
         moment: `before`, `after`, `before_<p>` or `after_<p>`.
         step: Whose warning it is when one fails.
+        keeping: Whether one that is there stays, and only others are taken.
     """
     for kind in SNAPSHOT_KINDS:
-        taken, name = context.control.snapshot(kind), layout.snapshot(kind, moment)
+        name = layout.snapshot(kind, moment)
+        if keeping and context.evidence.exists(name):
+            continue
+        taken = context.control.snapshot(kind)
         if isinstance(taken, bytes):
             context.evidence.write_bytes(name, taken)
         elif taken is not None:
