@@ -77,8 +77,8 @@ class GateRow(Row):
     """How a gate ended.
 
     Attributes:
-        reason: `exit_code`, `signal`, `timeout`, `cannot_start`, `log_not_written`, or
-            `--skip-gates`.
+        reason: `exit_code`, `signal`, `timeout`, `cannot_start`, `log_not_written`, `not_allowed`
+            where another environment's decision is judged, or `--skip-gates`.
         detail: The reason as a sentence.
         exit_code: None where the command did not exit by itself.
         duration_seconds: Wall time by a monotonic clock.
@@ -149,9 +149,10 @@ class CohortRow(Row):
     """How a cohort ended.
 
     Attributes:
-        reason: A skip reason, `http_status`, the kind of transport error, or where the rollout
-            makes its cohorts live `apply_failed`, `percent_not_live`, `shadow_not_live` or
-            `percent_drifted`.
+        reason: A skip reason, `http_status`, the kind of transport error; of what is watched
+            `limit_exceeded`, `health_unknown` or `probe_failed_in_soak`; or where the rollout
+            makes its cohorts live `apply_failed`, `percent_not_live`, `shadow_not_live`,
+            `canary_forced_off` or `percent_drifted`.
         missing: Which settings were missing, where that is the reason.
         error: A transport error as a sentence.
         response_file: Relative to the rollout's folder; None where no body came.
@@ -215,8 +216,8 @@ class RollbackRow(Row):
 
     Attributes:
         status: `skipped` where the cohort is held on purpose, or somebody has set less since.
-        reason: `held`, `not_raised`, `rollback_failed`, `rollback_stopped`, `percent_not_live` or
-            `shadow_not_live`.
+        reason: `held`, `not_raised`, `rollback_failed`, `rollback_stopped`,
+            `rollback_not_verified`, `percent_not_live` or `shadow_not_live`.
         detail: The reason as a sentence.
         cause: Why staging was to be restored.
         wanted: What was live before the first cohort.
