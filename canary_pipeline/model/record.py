@@ -23,7 +23,8 @@ class Attempt(Recorded):
     """One run that worked on a rollout.
 
     Attributes:
-        gates_to_run: The gates that this attempt runs; others passed before.
+        gates_to_run: The gates that this attempt runs. Of others what was seen before counts, if
+            anything of it does.
         anew: Whether nothing of earlier attempts counts, since they saw another commit.
         commit: The commit of the checkout when the attempt began; None where unknown.
         commit_after: The one when it ended, where that is another.

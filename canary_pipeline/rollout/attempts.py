@@ -7,18 +7,17 @@ from datetime import datetime
 from importlib import metadata
 from pathlib import Path
 
-from canary_pipeline.model.decision import gate_is_clear
 from canary_pipeline.model.env_sequence import env_sequence_text
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.plan import Gate, Plan
-from canary_pipeline.model.record import Attempt, Header, Record
+from canary_pipeline.model.record import Attempt, Header
 from canary_pipeline.outside.claim import lock_folder
 from canary_pipeline.outside.clock import Clock
 from canary_pipeline.outside.endpoints import URLS
-from canary_pipeline.outside.git import Checkout
 from canary_pipeline.planning import Settings
 from canary_pipeline.reports.decided import write_decision
 from canary_pipeline.rollout.checkout import checkout_now
+from canary_pipeline.rollout.next_attempt import next_attempt
 from canary_pipeline.store import layout
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.journal import Journal
@@ -120,9 +119,10 @@ def join(
     """Work on a rollout with this run; the first step that asks opens the attempt.
 
     A gate that passed is not run again, except when another gate blocked the rollout: then all
-    of them are, since what is being judged has changed. At another commit than before, or once the
-    decision was withdrawn, nothing of earlier attempts counts. From here on `SUMMARY.md` cannot
-    say `allow` for what they saw.
+    that this run can run are, since what is being judged has changed. At another commit than
+    before, or once the decision was withdrawn, nothing of earlier attempts counts: a gate that
+    this run cannot run blocks then. From here on `SUMMARY.md` cannot say `allow` for what earlier
+    attempts saw.
 
     Args:
         evidence: The rollout's folder.
@@ -138,21 +138,7 @@ def join(
         evidence.tidy()
         if not evidence.exists(layout.ENV_SEQUENCE):  # killed while it was opened
             evidence.write_text(layout.ENV_SEQUENCE, env_sequence_text(header))
-        checkout = checkout_now(header, evidence.folder)
-        record = evidence.record()
-        anew = header.withdrawn is not None or _moved(record.header, checkout)
-        gates = _gates_to_run(record, anew=anew)
-        attempt = Attempt(
-            attempt=len(header.attempts) + 1,
-            run_id=run_id,
-            launched_by=launched_by,
-            started_at=rfc3339(clock.now()),
-            gates_to_run=tuple(name for name in gates if runnable is None or name in runnable),
-            anew=anew,
-            commit=checkout.commit,
-            dirty=checkout.dirty,
-            claim_token=evidence.holding.token,
-        )
+        attempt = next_attempt(evidence, run_id, launched_by, clock, runnable)
         attempts, now = (*header.attempts, attempt), rfc3339(clock.now())
         joined = header.model_copy(
             update={"attempts": attempts, "decided_at": now, "withdrawn": None}
@@ -163,34 +149,6 @@ def join(
 
     header = evidence.update_header(add)
     return next(attempt for attempt in header.attempts if attempt.run_id == run_id)
-
-
-def _moved(header: Header, checkout: Checkout) -> bool:
-    """Whether earlier attempts saw another state of the checkout."""
-    last = header.last_attempt
-    if last is None or last.commit is None:  # an older version noted it for the rollout only
-        before = (header.commit, header.dirty)
-    else:
-        before = (last.commit_after or last.commit, last.dirty)
-    return (
-        bool(header.attempts)
-        and before[0] is not None
-        and (before != (checkout.commit, checkout.dirty))
-    )
-
-
-def _gates_to_run(record: Record, *, anew: bool) -> list[str]:
-    names = [gate.name for gate in record.header.gates]
-    if record.header.skip_gates:
-        return []
-    if anew or any(row is not None and row.status != "passed" for _, row in record.gates):
-        return names
-    # What another environment has decided may have changed since.
-    return [
-        gate.name
-        for gate in record.header.gates
-        if gate.after or not gate_is_clear(record, gate.name)
-    ]
 
 
 def must_run(header: Header, gate: Gate, attempt: int) -> bool:
