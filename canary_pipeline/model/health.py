@@ -36,7 +36,7 @@ from canary_pipeline.model.looks import (
     PATIENCE_SECONDS,
     FailedReason,
     Look,
-    Problem,
+    LookProblem,
     Watch,
     percent_problem,
     probe_problem,
@@ -94,7 +94,7 @@ class Judgement:
     first: Mapping[str, float] = field(default_factory=dict)
     seen: Mapping[str, float] = field(default_factory=dict)
     at_end: Mapping[str, float] | None = None
-    problem: Problem | None = None
+    problem: LookProblem | None = None
     changing: bool = False
     drifted: int = 0
     failing: int = 0

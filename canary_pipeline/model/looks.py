@@ -109,7 +109,7 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LookProblem:
     """Why a look is not good: in what respect, and a sentence."""
 
     kind: Literal["answer", "name", "level", "percent", "probe"]
@@ -126,37 +126,37 @@ class Problem:
         return reasons.get(self.kind, "health_unknown")
 
 
-def problem_of(watch: Watch, look: Look) -> Problem | None:
+def problem_of(watch: Watch, look: Look) -> LookProblem | None:
     """Why a look is not good; None where it is."""
     measuring = _measuring_problem(watch.limits, look) if watch.limits else None
     return measuring or percent_problem(watch, look) or probe_problem(watch, look)
 
 
-def _measuring_problem(limits: Sequence[Limit], look: Look) -> Problem | None:
+def _measuring_problem(limits: Sequence[Limit], look: Look) -> LookProblem | None:
     if not isinstance(look.metrics, int):
-        return Problem("answer", "no answer")
+        return LookProblem("answer", "no answer")
     if look.metrics not in HTTP_SUCCESS:
-        return Problem("answer", f"the metrics answered {look.metrics}")
+        return LookProblem("answer", f"the metrics answered {look.metrics}")
     if look.numbers is None:
-        return Problem("answer", "the metrics were no JSON object")
+        return LookProblem("answer", "the metrics were no JSON object")
     if (unknown := unknown_name(limits, look.numbers)) is not None:
-        return Problem("name", unknown)
+        return LookProblem("name", unknown)
     for limit in limits:
         if not limit.growth and look.numbers[limit.name] > limit.number:
             level = amount(look.numbers[limit.name])
-            return Problem("level", f"{limit.name} is {level}; {limit.bound_in_words}")
+            return LookProblem("level", f"{limit.name} is {level}; {limit.bound_in_words}")
     return None
 
 
-def percent_problem(watch: Watch, look: Look) -> Problem | None:
+def percent_problem(watch: Watch, look: Look) -> LookProblem | None:
     """Why a look does not show the percents and the shadow live; None where it does."""
     if watch.wanted is None:
         return None
     if look.live is None or look.routing != HTTP_OK:
         told = "not asked" if look.routing is None else look.routing
-        return Problem("percent", f"what is live could not be read ({told})")
+        return LookProblem("percent", f"what is live could not be read ({told})")
     if not is_live(watch.wanted, look.live):
-        return Problem("percent", f"live is {look.live}; wanted {watch.wanted}")
+        return LookProblem("percent", f"live is {look.live}; wanted {watch.wanted}")
     return None
 
 
@@ -168,11 +168,11 @@ def is_live(wanted: Routing, found: Routing) -> bool:
     )
 
 
-def probe_problem(watch: Watch, look: Look) -> Problem | None:
+def probe_problem(watch: Watch, look: Look) -> LookProblem | None:
     """Why a look does not show that evaluate answers; None where it does, or need not."""
     if not watch.probes_live or look.evaluate == HTTP_OK:
         return None
     if look.evaluate is not None:
-        return Problem("probe", f"evaluate answered {look.evaluate}")
+        return LookProblem("probe", f"evaluate answered {look.evaluate}")
     may_be_left_out = look.number <= 1 or watch.soak_seconds < watch.interval_seconds
-    return None if may_be_left_out else Problem("probe", "evaluate was not asked")
+    return None if may_be_left_out else LookProblem("probe", "evaluate was not asked")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from canary_pipeline.model.health import Judgement
 from canary_pipeline.model.limits import numbers_of, numbers_to_keep, unknown_name
-from canary_pipeline.model.looks import HTTP_SUCCESS, Look, Problem, Status, Watch, problem_of
+from canary_pipeline.model.looks import HTTP_SUCCESS, Look, LookProblem, Status, Watch, problem_of
 from canary_pipeline.model.moment import rfc3339
 from canary_pipeline.model.rows import Routing
 from canary_pipeline.model.watching import limits_of, watch_of
@@ -52,7 +52,7 @@ def take_look(cohort: Cohort, judgement: Judgement, soak: int, elapsed: float) -
     )
 
 
-def sick_before(cohort: Cohort) -> Problem | None:
+def sick_before(cohort: Cohort) -> LookProblem | None:
     """Why limits do not hold even before the first cohort is applied; None where they do.
 
     One good look is enough, and as patiently waited for as in a soak.
