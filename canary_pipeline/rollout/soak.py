@@ -139,7 +139,7 @@ def _elapsed(cohort: Cohort, judgement: Judgement, soaked: float) -> float | Non
     if judgement.watch.limits:
         elapsed = elapsed_after_kill(judgement, cohort.context.clock.now())
         if elapsed is None:
-            cohort.say("nobody has watched for too long: the soak starts anew")
+            cohort.say("it went unwatched for too long; the soak starts anew")
         return elapsed
     return max(soaked, last.elapsed_seconds if last else 0.0)
 

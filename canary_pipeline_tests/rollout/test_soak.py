@@ -83,11 +83,13 @@ def test_with_limits_a_soak_goes_on_only_if_its_last_good_look_is_near(
 ) -> None:
     interrupt_after(303, context, clock)
     clock.wall += timedelta(seconds=away)
-    resumed_at = rfc3339(clock.wall)
+    resumed_at, said = rfc3339(clock.wall), list[str]()
 
-    row = run_cohort(5, next_attempt(context))
+    row = run_cohort(5, replace(next_attempt(context), say=said.append))
 
     assert row.status == "passed"
+    anew = "cohort 5: it went unwatched for too long; the soak starts anew"
+    assert (anew in said) == (2 in soaks)
     assert {look["soak"] for look in looks(context)} == soaks
     assert sum(clock.slept) == pytest.approx(slept, abs=0.1)
     assert row.soaked_seconds == pytest.approx(900)
