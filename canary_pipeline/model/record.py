@@ -120,7 +120,8 @@ class InFlight(Recorded):
         probe: The cohort's row so far, once its probe has passed.
         soak_ends_at: When the soak is to end by the wall clock: for people.
         soaked_seconds: How much of the soak is done, by a monotonic clock.
-        soak: Which soak of the cohort it is, as its looks say; None as older versions wrote it.
+        soak: Which soak of the cohort it is, as its looks say; absent where none has begun, and as
+            older versions wrote it.
         noted_at: When that was noted.
         said: What there is to tell of it, such as what the last look has shown.
     """
@@ -133,7 +134,7 @@ class InFlight(Recorded):
     probe: CohortRow | None = None
     soak_ends_at: str | None = None
     soaked_seconds: float | None = None
-    soak: int | None = None
+    soak: int | None = Field(default=None, exclude_if=lambda soak: soak is None)
     noted_at: str | None = None
     said: str | None = None
 
