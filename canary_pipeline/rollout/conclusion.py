@@ -44,14 +44,13 @@ def conclude(context: Context, outcome: AttemptOutcome, detail: str | None = Non
         context.evidence.holding.confirm()
         return _concluded(context, outcome, detail)
     except LostError as lost:
-        return _left_to_others(context, str(lost))
+        if context.evidence.holding.lost() is None:  # the store is full, but staging still ours
+            return _decided_here(context, f"{lost}; {_restored(context)}")
+        return _decided_here(context, f"{lost}; what is live was left as it is")
     except OSError as error:
         if outcome == "finished":  # it has not, and is concluded again
             raise
-        with suppress(OSError):
-            _await_commands(context)
-        staging = restore_unrecorded(context, hold=context.plan.on_block == "hold")
-        raise UnrecordedError(f"{in_words(error)}; {staging}") from error
+        raise UnrecordedError(f"{in_words(error)}; {_restored(context)}") from error
 
 
 def conclude_run(context: Context, stopped: str | None, broken: str) -> tuple[Decision, bool]:
@@ -87,11 +86,19 @@ def reached(context: Context) -> Decision | None:
     return decision if is_written else None
 
 
-def _left_to_others(context: Context, why: str) -> Decision:
+def _restored(context: Context) -> str:
+    """What became of staging where that cannot be recorded, as a part of a sentence."""
+    with suppress(OSError):
+        _await_commands(context)
+    return restore_unrecorded(context, hold=context.plan.on_block == "hold")
+
+
+def _decided_here(context: Context, why: str) -> Decision:
+    """Block in the local folder alone, where no other host can see it."""
     evidence = Evidence(context.evidence.folder, context.evidence.redactor)
     alone = replace(context, evidence=evidence)
     _await_commands(alone)
-    _end(alone, "aborted", f"{why}; what is live was left as it is")
+    _end(alone, "aborted", why)
     return write_decision(evidence, evidence.verified_record())
 
 

@@ -16,6 +16,7 @@ from canary_pipeline.rollout import attempts
 from canary_pipeline.rollout.conclusion import conclude
 from canary_pipeline.rollout.context import Cohort, Context
 from canary_pipeline.rollout.live.apply import make_live
+from canary_pipeline.store import publishing
 from canary_pipeline.store.folder import Evidence
 from canary_pipeline.store.holding import Holding
 from canary_pipeline.store.journal import Owed
@@ -180,6 +181,24 @@ def test_staging_is_restored_although_the_store_is_away_and_the_newer_rollout_is
     assert put_off.startswith("what a newer rollout has decided is withdrawn once staging is")
     assert withdrawn.endswith(f"{NEWER} is newer; what it has decided is withdrawn")
     assert written_decision(Evidence(newer)) == "block"
+
+
+def test_staging_is_restored_although_the_store_has_no_room_for_a_decision(
+    context: Context,
+    holding: Holding,
+    way: Way,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publishing, "CUT_OFF_SECONDS", 1)
+    assert make_live(Cohort(5, context)).problem is None
+    (way.shared / rollout_prefix("staging", OURS) / "SUMMARY.md").mkdir()
+
+    decision = conclude(context, "aborted", "a test")
+
+    assert (decision.word, percent(tmp_path), holding.owed) == ("block", 0, None)
+    [why] = [each.text for each in decision.reasons if "SUMMARY.md" in each.text]
+    assert "staging was restored: users 0 %" in why
 
 
 def test_what_was_allowed_on_another_host_that_died_before_it_could_say_so_is_not_owed(

@@ -9,6 +9,7 @@ from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.live.rollback import lower
 from canary_pipeline.rollout.live.routing import compare, look
 from canary_pipeline.store.folder import Evidence
+from canary_pipeline.store.held import LostError
 from canary_pipeline.store.journal import Journal
 
 
@@ -44,6 +45,7 @@ def restore_unrecorded(context: Context, *, hold: bool = False) -> str:
     kept = f"(evidence: {evidence.folder})"
     if restored.status != "passed":
         return f"{left}: its rollback has not worked, {restored.reason}, {restored.detail} {kept}"
-    with suppress(OSError):
+    with suppress(OSError, LostError):
         Journal(header.environment).settled(context.evidence.folder)
+        context.evidence.holding.owe(None)
     return f"staging was restored: {restored.live} {kept}"
