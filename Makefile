@@ -5,8 +5,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 READY := $(VENV)/.ready
 PROVING := $(VENV)/.proving
-# As many workers as cores; tests that share a group, such as the browser's, go to one of them.
-PYTEST := $(VENV)/bin/pytest --numprocesses logical --dist loadgroup
+# Twice as many workers as cores, since half of a test is waiting: for a soak, a server, a signal's
+# effect. Tests that share a group, such as the browser's, go to one of them.
+PYTEST := $(VENV)/bin/pytest --numprocesses $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist loadgroup
 
 .PHONY: help demo dev quick test machines prove screenshots bench bench-machines check format clean
 

@@ -37,7 +37,7 @@ def test_nothing_is_allowed_that_nobody_else_can_see(world: World) -> None:
     assert decision(world.published) == "Decision: allow"
 
 
-def test_a_share_that_is_nearly_full_ends_without_a_decision_and_staging_can_be_rolled_back(
+def test_where_a_share_is_nearly_full_staging_is_restored_and_no_decision_is_seen_until_it_has_room(
     world: World, tmp_path: Path
 ) -> None:
     with small_disk(tmp_path / "small", "size=1m") as small:
@@ -48,13 +48,14 @@ def test_a_share_that_is_nearly_full_ends_without_a_decision_and_staging_can_be_
 
         result = world.one.run("run", "--cohorts", "5")
         assert result.code == 3, result.out + result.err
-        why = "has not taken logs/gate-sync-security.log"
-        assert why in (world.one.folder / "SUMMARY.md").read_text()
+        summary = (world.one.folder / "SUMMARY.md").read_text()
+        assert "has not taken logs/gate-sync-security.log" in summary
+        assert "staging was restored: users 0 %" in summary
         assert decision(world.one.folder) == "Decision: block"
         assert not (world.published / "SUMMARY.md").exists()
-        assert world.percent == 5
-        left = world.other.run("status")
-        assert (left.code, "has left staging at 5 %" in left.out) == (1, True), left.out
+        assert world.percent == 0
+        told = world.other.run("status")
+        assert (told.code, "has left staging" in told.out) == (0, False), told.out
 
         room = ["mount", "-o", "remount,size=9m", str(small)]
         subprocess.run(room, check=True)
