@@ -26,7 +26,7 @@ from canary_pipeline.store.writing import write_whole
 SERVICE_TAG = "canary/scheduled-for"
 """For which service the schedule has asked for a run."""
 
-ADVICE = "Let one daemon serve one home"
+ADVICE = "Run one daemon per DAGSTER_HOME"
 
 LONGEST_WAIT = 10.0
 """Seconds to wait for another one to write down its name."""

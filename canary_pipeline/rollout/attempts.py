@@ -186,7 +186,7 @@ def recorded_plan(header: Header, settings: Settings, *, applies: bool = True) -
         raise RolloutMismatchError(message)
     if plan.missing_for_probe != header.missing_for_probe:
         then, now = _probing(header.missing_for_probe), _probing(plan.missing_for_probe)
-        message = f"this rollout {then}, and the settings at hand mean that it {now}"
+        message = f"this rollout {then}, but with the current settings it {now}"
         raise RolloutMismatchError(message)
     for name in URLS:
         then_url, now_url = getattr(header, name), getattr(plan, name)

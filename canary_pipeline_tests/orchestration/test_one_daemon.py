@@ -89,7 +89,7 @@ def test_of_two_daemons_one_ticks_until_it_ends_and_the_other_names_it(
     assert why.startswith("another daemon serves this home, too: process ")
     assert f"process {first.process.pid} in " in why
     assert "/first evaluates this schedule, and this is process " in why
-    assert why.endswith("/second. Let one daemon serve one home")
+    assert why.endswith("/second. Run one daemon per DAGSTER_HOME")
     assert first.tick(3, minutes=1) == "1 run"
     assert second.tick("by-hand") == "1 run"
     first.end()
@@ -127,7 +127,7 @@ def test_a_run_of_one_service_s_schedule_is_not_begun_by_another(
         refuse_another_s(run, STAGING)
     said = str(caught.value.description)
     assert f"it is of {platform.node()}: {tmp_path}, https://a.example, and this is " in said
-    assert f"{tmp_path}, https://b.example. Let one daemon serve one home" in said
+    assert f"{tmp_path}, https://b.example. Run one daemon per DAGSTER_HOME" in said
     refuse_another_s(again, STAGING)
     elsewhere = {SERVICE_TAG: request.tags[SERVICE_TAG].replace(platform.node(), "pod-1")}
     refuse_another_s(dg.DagsterRun("j", tags=elsewhere), STAGING)
