@@ -1,10 +1,13 @@
 """Runs steps of a rollout by the core alone: the same that Dagster drives."""
 
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from canary_pipeline.rollout.context import Context
 from canary_pipeline.rollout.steps import Lanes, Step
+
+LOOK_UP_SECONDS = 0.1
+"""How often who waits for steps looks up: a signal that comes as the wait begins is seen then."""
 
 
 def run_phases(phases: Iterable[Lanes], context: Context, most_at_once: int | None = None) -> None:
@@ -22,7 +25,11 @@ def run_phases(phases: Iterable[Lanes], context: Context, most_at_once: int | No
 def _side_by_side(lanes: Lanes, context: Context, most_at_once: int | None) -> None:
     workers = most_at_once or max(len(lanes), 1)
     with ThreadPoolExecutor(workers, thread_name_prefix="lane") as pool:
-        for ended in [pool.submit(_one_by_one, lane, context) for lane in lanes]:
+        every = [pool.submit(_one_by_one, lane, context) for lane in lanes]
+        running: set[Future[None]] = set(every)
+        while running:
+            running = wait(running, LOOK_UP_SECONDS).not_done
+        for ended in every:
             ended.result()
 
 
