@@ -12,7 +12,12 @@ from pydantic import ValidationError
 from canary_pipeline.model.environment import Environment
 from canary_pipeline.model.record import Header
 from canary_pipeline.outside import lease
-from canary_pipeline.outside.claim import EnvironmentTakenError, killed_holder, lock_folder
+from canary_pipeline.outside.claim import (
+    READER,
+    EnvironmentTakenError,
+    killed_holder,
+    lock_folder,
+)
 from canary_pipeline.outside.object_store import ObjectStore
 from canary_pipeline.outside.open_store import open_store
 from canary_pipeline.sources import evidence_url
@@ -55,7 +60,7 @@ class Elsewhere:
         if self._store.get(f"{prefix}/{HEADER}") is None:
             return None
         folder.mkdir(parents=True, exist_ok=True)
-        with suppress(EnvironmentTakenError), lock_folder(folder, {"started by": "a reader"}):
+        with suppress(EnvironmentTakenError), lock_folder(folder, READER):
             published = Published(folder, self._store, prefix)
             if not (published.is_current() and not (folder / IN_FLIGHT).exists()):
                 published.fetch()
